@@ -1,0 +1,84 @@
+"""Keras on TensorFlow: started quietly, seeded; models saved as the same bytes, loaded in safe mode."""
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.errors import UserError
+from src.files import replacing
+
+if TYPE_CHECKING:
+    import keras
+
+
+def start(seed: int = 0, deterministic: bool = True) -> None:
+    """Imports Keras and TensorFlow, which takes seconds, and fixes what is random about them.
+
+    Args:
+        seed: Of Python's, NumPy's and TensorFlow's random numbers.
+        deterministic: Whether every operation must give the same bytes on the same machine.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _silenced():
+        import keras
+        import tensorflow as tf
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Drops what native code writes to standard error: TensorFlow greets before it obeys its log level."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def load(path: Path) -> "keras.Model":
+    """Loads a model in safe mode: no code that the file might carry is run.
+
+    Raises:
+        UserError: If the file is missing or is no such model.
+    """
+    start()
+    import keras
+
+    if not path.exists():
+        raise UserError(f"{path}: not found; run `dvc repro`, which makes it")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: expected a Keras model that loads in safe mode, found: {reason}") from None
+
+
+def save(model: "keras.Model", path: Path) -> None:
+    """Saves the network and its weights, without the optimizer, as the same bytes for the same weights.
+
+    A .keras file is a zip archive that differs from save to save only in the date in its metadata.json
+    and in the members' times; both are fixed here.
+
+    Raises:
+        UserError: If the disk is full; `path` is then what it was.
+    """
+    import keras
+
+    uncompiled = keras.Model(model.inputs, model.outputs, name=model.name)
+    with replacing(path) as temporary:
+        raw = temporary.with_name("raw.keras")
+        uncompiled.save(raw)
+        with zipfile.ZipFile(raw) as source, zipfile.ZipFile(temporary, "w") as target:
+            for name in sorted(source.namelist()):
+                content = source.read(name)
+                if name == "metadata.json":
+                    content = f'{{"keras_version": "{keras.version()}", "date_saved": ""}}'.encode()
+                target.writestr(zipfile.ZipInfo(name), content)

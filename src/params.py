@@ -1,0 +1,198 @@
+"""The schema of params.yaml, and its only reader.
+
+Checks params.yaml whole, the sections of the plug-ins that it names included, and says what is wrong.
+
+    python -m src.params
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from src import command
+from src.errors import UserError, nearest
+from src.plugin import pick
+
+PATH = Path("params.yaml")
+
+
+class Section(BaseModel):
+    """A part of params.yaml. Unknown keys are errors, and `"3"` is not 3."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Data(Section):
+    """`data:` where the examples are and how they are split."""
+
+    path: str
+    input: str | None = None  # the column of the example itself; None: looked for by its usual names
+    label: str | None = None  # the column of what to predict; likewise
+    sample: Any = 1.0
+    validation: Share = 0.1
+    test: Share = 0.2
+    on_bad: Literal["fail", "skip"] = "fail"
+    on_leak: Literal["fail", "warn"] = "fail"
+
+    @field_validator("sample")
+    @classmethod
+    def _share_or_number(cls, value: Any) -> float | int:
+        if type(value) is float and 0 < value <= 1 or type(value) is int and value >= 2:
+            return value
+        raise ValueError("a share above 0.0 and up to 1.0, or a number of examples from 2 up")
+
+
+class Optimizer(BaseModel):
+    """`fit.optimizer:` a Keras optimizer by its name; every further key is an argument of it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str = "adam"
+    learning_rate: Any = 0.001
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _rate_or_schedule(cls, value: Any) -> float | dict[str, Any]:
+        if isinstance(value, dict) and isinstance(value.get("name"), str):
+            return value
+        if type(value) in (int, float) and 0 < value < float("inf"):
+            return float(value)
+        raise ValueError("a number above 0, or a Keras schedule {name: CosineDecay, ...}")
+
+
+class EarlyStopping(Section):
+    """`fit.early_stopping:` training ends when validation loss has not improved for so many epochs."""
+
+    patience: Annotated[int, Field(ge=1)] = 5
+
+
+class Fit(Section):
+    """`fit:` how the network is trained."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    epochs: Annotated[int, Field(ge=1)] = 30
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    optimizer: Optimizer = Optimizer()
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    deterministic: bool = True  # the same bytes from the same commit; off is faster on a GPU
+    jit_compile: bool = False  # XLA: measured slower on a CPU, often faster on a GPU
+    steps_per_execution: Annotated[int, Field(ge=1)] = 10  # steps between two looks of Python
+
+
+class Report(Section):
+    """`report:` what the page shows."""
+
+    title: str = "Model report"
+    examples: Annotated[int, Field(ge=1, le=10)] = 5  # pictures in each row and column
+
+
+class Params(Section):
+    """params.yaml, whole. `encode` and `model` belong to the task and the architecture."""
+
+    task: str
+    architecture: str
+    objective: str | None = None  # None: follows the label column
+    data: Data
+    encode: Any = {}
+    model: Any = {}
+    fit: Fit = Fit()
+    report: Report = Report()
+
+
+def load(path: Path | str = PATH) -> Params:
+    """Reads params.yaml and checks it against the schema and the plug-ins it names.
+
+    Returns:
+        The parameters; `encode` and `model` are the `Options` of the task and the architecture.
+
+    Raises:
+        UserError: If the file is missing, is not YAML, or holds a wrong key or value. All that is
+            wrong is said at once, a line each.
+    """
+    path = Path(path)
+    raw = _read(path)
+    problems: list[str] = []
+    try:
+        params: Params | None = Params.model_validate(raw)
+    except ValidationError as error:
+        problems += _problems(error, Params)
+        params = None
+    chosen: dict[str, Any] = {}
+    for key, folder, section in (("task", "tasks", "encode"), ("architecture", "architectures", "model")):
+        if isinstance(raw.get(key), str):
+            try:
+                options = pick(folder, raw[key]).Options
+                chosen[section] = options.model_validate(raw.get(section) or {})
+            except UserError as error:
+                problems.append(f"{key}: {error}")
+            except ValidationError as error:
+                problems += _problems(error, options, section)
+    if raw.get("objective") is not None:
+        try:
+            pick("objectives", str(raw["objective"]))
+        except UserError as error:
+            problems.append(f"objective: {error}")
+    if params is None or problems:
+        raise UserError("\n  ".join([f"{path}: {problems[0]}", *problems[1:]]))
+    return params.model_copy(update=chosen)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; copy one from recipes/") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: expected YAML, found what cannot be parsed: {reason}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected sections such as `task:` and `data:`, found {raw!r}")
+    return raw
+
+
+def _problems(error: ValidationError, schema: type[BaseModel], *section: str) -> list[str]:
+    return [_sentence(problem, schema, *section) for problem in error.errors()]
+
+
+def _sentence(problem: Any, schema: type[BaseModel], *section: str) -> str:
+    """Says one pydantic error as key, what was found and what was expected."""
+    parts = [str(part) for part in problem["loc"]]
+    key = ".".join([*section, *parts])
+    if problem["type"] == "missing":
+        return f"{key}: missing; this key is required"
+    if problem["type"] == "extra_forbidden":
+        known = _keys(schema, parts[:-1])
+        near = nearest(parts[-1], known)
+        return f"{key}: unknown key{near or '; expected one of ' + ', '.join(known)}"
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if problem["type"] == "model_type":
+        expected = "a section of keys"
+    return f"{key}: found {problem['input']!r}, expected {expected}"
+
+
+def _keys(schema: Any, parents: list[str]) -> list[str]:
+    """Returns the keys that a schema allows below the given ones."""
+    for parent in parents:
+        annotation = schema.model_fields[parent].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        schema = next(kind for kind in options if hasattr(kind, "model_fields"))
+    return list(schema.model_fields)
+
+
+def main() -> None:
+    """Checks params.yaml and says what it chooses."""
+    command.parser(__doc__).parse_args()
+    params = load()
+    if not Path(params.data.path).exists():
+        raise UserError(f"{PATH}: data.path: found {params.data.path!r}, expected a file or folder there")
+    print(f"{PATH} is valid: {params.architecture} on {params.task} from {params.data.path}")
+
+
+if __name__ == "__main__":
+    command.run(main)
