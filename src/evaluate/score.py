@@ -1,0 +1,105 @@
+"""Scores the model on the test split and describes it.
+
+    in:   src/models/model.keras, build/prepared/, params.yaml
+    out:  src/models/metrics.json, src/models/predictions.parquet (a row for each test example),
+          src/models/inference.json (what an application needs to use the model)
+
+    python -m src.evaluate.score
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from src import command, engine, params, prepared
+from src.errors import UserError
+from src.files import read_json, replacing, write_json
+from src.plugin import pick
+
+if TYPE_CHECKING:
+    import keras
+
+MODELS = Path("src/models")
+FORMAT = 1  # of inference.json
+BATCH = 512
+
+
+def main() -> None:
+    """Runs the stage."""
+    settings = params.load()
+    test = prepared.Split.open("test")
+    data = read_json(prepared.FOLDER / "data.json")
+    objective = pick("objectives", data["objective"])
+
+    model = engine.load(MODELS / "model.keras")
+    outputs = predict(model, test)
+    metrics = objective.score(test.labels, outputs, data["names"])
+    predictions = test.table[["id", "label"]].join(objective.predict(outputs, data["names"]))
+
+    write_json(MODELS / "metrics.json", metrics)
+    with replacing(MODELS / "predictions.parquet") as temporary:
+        predictions.to_parquet(temporary)
+    write_json(MODELS / "inference.json", describe(model, settings, data, metrics))
+    headline = next(iter(metrics))
+    print(f"{MODELS / 'metrics.json'}: {headline} {metrics[headline]:.4f} on {len(test):,} test examples")
+
+
+def predict(model: "keras.Model", split: prepared.Split) -> np.ndarray:
+    """Returns the model's outputs for every example of a split, (examples, units) float32.
+
+    Raises:
+        UserError: If the model does not take such inputs, or an output is not a finite number.
+    """
+    if model.input_shape[1:] != split.inputs.shape[1:]:
+        raise UserError(
+            f"src/models/model.keras: takes inputs of {model.input_shape[1:]}, but build/prepared holds "
+            f"{split.inputs.shape[1:]}; run `dvc repro`"
+        )
+    outputs = model.predict(split.batches(BATCH), verbose=1 if sys.stdout.isatty() else 0)
+    if not np.isfinite(outputs).all():
+        rows = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
+        name = split.table["id"].iloc[rows[0]]
+        raise UserError(f"src/models/model.keras: the output for {name} is not a finite number")
+    return outputs
+
+
+def describe(
+    model: "keras.Model", settings: params.Params, data: dict[str, Any], metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns inference.json: nothing in it differs between two runs of one commit."""
+    headline = next(iter(metrics))
+    encoder = read_json(prepared.FOLDER / "encoder.json")
+    return {
+        "format": FORMAT,
+        "task_type": settings.task,
+        "objective": data["objective"],
+        "classes": data["names"],
+        headline: metrics[headline],
+        "architecture": {"name": settings.architecture, **settings.model.model_dump()},
+        "input": {"shape": model.input_shape[1:], "dtype": model.inputs[0].dtype},
+        "encoder": encoder,
+        "model_path": "model.keras",
+        "plot_path": "report/accuracy.png",
+        "correct_prediction": "report/correct_predictions.png",
+        "incorrect_prediction": "report/incorrect_predictions.png",
+        "data": {**settings.data.model_dump(), "hash": data["hash"], "examples": data["examples"]},
+        "fit": settings.fit.model_dump(),
+        "parameters": model.count_params(),
+        "layers": [describe_layer(layer) for layer in model.layers],
+    }
+
+
+def describe_layer(layer: "keras.Layer") -> dict[str, Any]:
+    """Returns a layer's name, class, output shape (without the batch) and number of parameters."""
+    return {
+        "name": layer.name,
+        "type": type(layer).__name__,
+        "shape": list(layer.output.shape[1:]),
+        "parameters": layer.count_params(),
+    }
+
+
+if __name__ == "__main__":
+    command.stage(__doc__, main)

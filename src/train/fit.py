@@ -1,0 +1,165 @@
+"""Builds the network, trains it on the prepared data, and keeps the epoch with the best validation loss.
+
+    in:   params.yaml (architecture, model, fit), build/prepared/
+    out:  src/models/model.keras, src/models/history.json (a record for each epoch)
+
+    python -m src.train.fit
+"""
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src import command, engine, params, prepared
+from src.errors import UserError, nearest
+from src.files import read_json, write_json
+from src.plugin import pick
+
+if TYPE_CHECKING:
+    import keras
+
+MODEL = Path("src/models/model.keras")
+HISTORY = Path("src/models/history.json")
+BEST = Path("build/best.weights.h5")
+
+
+def main() -> None:
+    """Runs the stage."""
+    settings = params.load()
+    train, validation = prepared.Split.open("train"), prepared.Split.open("validation")
+    data = read_json(prepared.FOLDER / "data.json")
+    objective = pick("objectives", data["objective"])
+
+    engine.start(settings.fit.seed, settings.fit.deterministic)
+    units, activation = objective.output(data["names"])
+    shape, dtype = train.inputs.shape[1:], str(train.inputs.dtype)
+    model = pick("architectures", settings.architecture).build(
+        shape, dtype, units, activation, settings.model
+    )
+    batches = prepared.Batches(train, settings.fit.batch_size, settings.fit.seed)
+    compile_model(model, objective, settings.fit, len(batches))
+
+    history = train_model(model, batches, validation, settings.fit)
+    engine.save(model, MODEL)
+    write_json(HISTORY, history)
+    best = min(history, key=lambda epoch: epoch["val_loss"])
+    print(f"{MODEL}: epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
+
+
+def compile_model(model: "keras.Model", objective: Any, fit: params.Fit, steps: int) -> None:
+    """Compiles the model with the objective's loss and metrics.
+
+    Args:
+        model: The network.
+        objective: A file of src/objectives.
+        fit: The `fit:` section.
+        steps: Steps of one epoch.
+    """
+    model.compile(
+        optimizer=make_optimizer(fit.optimizer, steps * fit.epochs),
+        loss=objective.LOSS,
+        metrics=objective.METRICS,
+        jit_compile=fit.jit_compile,
+        steps_per_execution=min(fit.steps_per_execution, steps),
+    )
+
+
+def make_optimizer(chosen: params.Optimizer, steps: int) -> "keras.Optimizer":
+    """Makes a Keras optimizer, and its learning-rate schedule, by name and arguments.
+
+    Args:
+        chosen: The `fit.optimizer:` section. In a schedule, an argument that ends in `steps` may be a
+            fraction: that share of the whole training.
+        steps: Steps of the whole training.
+
+    Raises:
+        UserError: If Keras has no such optimizer or schedule, or it does not take the arguments.
+    """
+    import keras
+
+    config = chosen.model_dump(exclude={"name"})
+    if isinstance(config["learning_rate"], dict):
+        schedule = {
+            key: math.ceil(value * steps) if key.endswith("steps") and isinstance(value, float) else value
+            for key, value in config["learning_rate"].items()
+        }
+        name = schedule.pop("name")
+        key = "fit.optimizer.learning_rate"
+        config["learning_rate"] = _make(keras.optimizers.schedules, name, schedule, key)
+    return _make(keras.optimizers, chosen.name, config, "fit.optimizer")
+
+
+def _make(module: Any, name: str, arguments: dict[str, Any], key: str) -> Any:
+    """Makes an object of a Keras module, whose classes are found whatever the case of their name."""
+    bases = {"optimizer", "learningrateschedule"}
+    known = {
+        found.lower(): found
+        for found, kind in vars(module).items()
+        if isinstance(kind, type) and found.lower() not in bases
+    }
+    if name.lower() not in known:
+        raise UserError(
+            f"params.yaml: {key}: Keras has no {name!r}, expected one of "
+            f"{', '.join(sorted(known.values()))}{nearest(name.lower(), known)}"
+        )
+    try:
+        return getattr(module, known[name.lower()])(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"params.yaml: {key}: {known[name.lower()]} refuses its arguments: {error}") from None
+
+
+def train_model(
+    model: "keras.Model", batches: prepared.Batches, validation: prepared.Split, fit: params.Fit
+) -> list[dict[str, Any]]:
+    """Trains, and leaves the model with the weights of the epoch whose validation loss was best.
+
+    Returns:
+        A record for each epoch: `epoch` from 1 on, losses, metrics and the learning rate at its end.
+
+    Raises:
+        UserError: If the loss is not a number from the start.
+    """
+    import keras
+
+    class Epoch(keras.callbacks.Callback):
+        """Tells the batches which epoch it is, and logs the learning rate."""
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            batches.epoch = epoch
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+    BEST.parent.mkdir(parents=True, exist_ok=True)
+    BEST.unlink(missing_ok=True)
+    best = keras.callbacks.ModelCheckpoint(
+        BEST, monitor="val_loss", save_best_only=True, save_weights_only=True
+    )
+    callbacks = [Epoch(), best, keras.callbacks.TerminateOnNaN()]
+    if fit.early_stopping:
+        patience = fit.early_stopping.patience
+        callbacks.append(keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience))
+    result = model.fit(
+        batches.stream(),
+        validation_data=validation.batches(fit.batch_size),
+        epochs=fit.epochs,
+        callbacks=callbacks,
+        shuffle=False,  # the batches shuffle themselves
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    if not BEST.exists():
+        raise UserError(
+            "params.yaml: fit.optimizer.learning_rate: the loss became infinite or no number in the first "
+            "epoch; expected a rate low enough to learn"
+        )
+    model.load_weights(BEST)
+    columns = {key: [float(value) for value in values] for key, values in result.history.items()}
+    return [
+        {"epoch": number, **dict(zip(columns, values, strict=True))}
+        for number, values in enumerate(zip(*columns.values(), strict=True), 1)
+    ]
+
+
+if __name__ == "__main__":
+    command.stage(__doc__, main)

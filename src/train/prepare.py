@@ -1,0 +1,163 @@
+"""Reads the dataset, checks it, splits it and encodes it to memory-mapped arrays, without Keras.
+
+    in:   params.yaml (task, objective, data, encode), the dataset at data.path
+    out:  build/prepared/ (src/prepared.py says what lies there)
+
+    python -m src.train.prepare
+"""
+
+import hashlib
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from src import command, objectives, params, prepared, splits
+from src.dataset import SPLITS, content
+from src.errors import BadExampleError, UserError
+from src.files import replacing, write_json
+from src.plugin import pick
+
+CHUNK = 64  # examples that a thread takes at once: handing over single ones costs more than decoding them
+AHEAD = 8  # chunks in flight: enough to keep the cores busy, few enough to keep memory flat
+
+
+def main() -> None:
+    """Runs the stage."""
+    settings = params.load()
+    task = pick("tasks", settings.task)
+    prepared.FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".spool-", dir=prepared.FOLDER.parent) as spool:
+        table = task.read(settings.data, Path(spool))
+        ignored = table.attrs["ignored"]
+        table, bad = check(table, task.digest, settings.data)
+
+        kind = settings.objective or objectives.infer(table["label"])
+        objective = pick("objectives", kind)
+        classes = objective.classes(table["label"])
+        table["split"] = splits.assign(table, settings.data)
+        table = splits.sample(table, settings.data.sample).sort_values(["split", "id"], kind="stable")
+        findings = splits.examine(table, settings.data, classes)
+
+        training = table.loc[table["split"] == "train", "input"]
+        encoder = task.Encoder.learn(map(content, training), settings.encode)
+        with replacing(prepared.FOLDER) as folder:
+            for split in SPLITS:
+                rows = table[table["split"] == split].drop(columns="split")
+                write_split(folder / split, rows, encoder, objective.encode(rows["label"], classes))
+            write_json(folder / "encoder.json", encoder.to_json())
+            summary = {
+                "objective": kind,
+                "hash": data_hash(table),
+                "names": classes,
+                **findings,
+                "bad": bad.to_dict("records"),
+                "ignored": ignored,
+            }
+            write_json(folder / "data.json", summary)
+    tell(summary)
+
+
+def check(
+    table: pd.DataFrame, digest: Callable[[Any], str], data: params.Data
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Reads every example once, hashes it, and sets the bad ones apart.
+
+    Returns:
+        The good examples with their `digest`, and the bad ones as a table of `id` and `reason`.
+
+    Raises:
+        UserError: If there are bad examples and `data.on_bad` is `fail`; all are listed.
+    """
+
+    def examine(row: tuple[Any, Any]) -> tuple[str | None, str | None]:
+        value, label = row
+        try:
+            if pd.isna(label):
+                raise BadExampleError("no label")
+            return digest(content(value)), None
+        except BadExampleError as error:
+            return None, str(error)
+
+    rows = zip(table["input"], table["label"], strict=True)
+    results = list(parallel(examine, rows, len(table), "checking"))
+    table = table.assign(digest=[digest for digest, _ in results], reason=[why for _, why in results])
+    bad = table.loc[table["digest"].isna(), ["id", "reason"]]
+    if len(bad) and data.on_bad == "fail":
+        raise UserError(
+            f"{data.path}: {len(bad)} of {len(table)} examples cannot be read:\n"
+            + splits.listing(bad["id"] + ": " + bad["reason"].astype(str))
+            + "\n  Mend or remove them, or set data.on_bad: skip."
+        )
+    if len(bad) == len(table):
+        raise UserError(f"{data.path}: none of the {len(table)} examples can be read")
+    return table[table["digest"].notna()].drop(columns="reason"), bad
+
+
+def write_split(folder: Path, rows: pd.DataFrame, encoder: Any, labels: np.ndarray) -> None:
+    """Writes one split's arrays and table.
+
+    The inputs are appended to the file as they are encoded, never held together: memory stays flat.
+    """
+    folder.mkdir(parents=True)
+    header = {"descr": np.dtype(encoder.dtype).str, "fortran_order": False}
+    with open(folder / "inputs.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (len(rows), *encoder.shape)})
+        doing = f"encoding {folder.name}"
+        for array in parallel(
+            lambda value: encoder.encode(content(value)), rows["input"], len(rows), doing
+        ):
+            file.write(np.ascontiguousarray(array, encoder.dtype).data)
+    np.save(folder / "labels.npy", labels)
+    rows.drop(columns="input").reset_index(drop=True).to_parquet(folder / "table.parquet")
+
+
+def parallel(
+    function: Callable[[Any], Any], values: Iterable[Any], total: int, doing: str
+) -> Iterator[Any]:
+    """Maps in threads (decoders let go of Python's lock), in order, a few chunks ahead of the reader."""
+    remaining = iter(values)
+    chunks = iter(lambda: list(islice(remaining, CHUNK)), [])
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(desc=doing, total=total, unit="example") as bar:
+
+        def submit(chunk: list[Any]) -> Future[list[Any]]:
+            return pool.submit(lambda: [function(value) for value in chunk])
+
+        running = deque(map(submit, islice(chunks, AHEAD)))
+        while running:
+            results = running.popleft().result()
+            running.extend(map(submit, islice(chunks, 1)))
+            yield from results
+            bar.update(len(results))
+
+
+def data_hash(table: pd.DataFrame) -> str:
+    """Returns a SHA-256 of every example's id, content, label and split."""
+    columns = [table[name].astype(str) for name in ("id", "digest", "label", "split")]
+    lines = "\n".join(map("\t".join, zip(*columns, strict=True)))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def tell(summary: dict[str, Any]) -> None:
+    """Says what was prepared and what is odd about it."""
+    counts = ", ".join(f"{count:,} {split}" for split, count in summary["examples"].items())
+    print(f"{prepared.FOLDER}: {counts}")
+    if summary["bad"]:
+        print(f"skipped {len(summary['bad'])} unreadable examples; data.json lists them")
+    if summary["ignored"]:
+        first = ", ".join(summary["ignored"][:3])
+        print(f"ignored {len(summary['ignored'])} files that are no examples: {first} …")
+    for warning in summary["warnings"]:
+        print(f"warning: {warning}")
+
+
+if __name__ == "__main__":
+    command.stage(__doc__, main)
