@@ -34,7 +34,9 @@ def main() -> None:
     )
     parser.add_argument("output", type=Path, help="the folder to write to")
     parser.add_argument("--idx", type=Path, help="a folder with the four …-ubyte.gz files")
-    parser.add_argument("--per-class", type=int, help="how many training images of each class, the first ones")
+    parser.add_argument(
+        "--per-class", type=int, help="how many training images of each class, the first ones"
+    )
     arguments = parser.parse_args()
     splits = read_idx(arguments.idx) if arguments.idx else download()
     arguments.output.mkdir(parents=True, exist_ok=True)

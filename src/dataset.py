@@ -32,7 +32,8 @@ SPLIT_NAMES = {
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "y")
 TABLES = (".csv", ".parquet")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-BOMB = 100  # an archive of media that unpacks to over so many times its size, and 1 GB, is refused
+BOMB = 100  # an archive of media that unpacks to over so many times its size is refused
+LEAST = 1_000_000_000  # but never one that unpacks to fewer bytes than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ def _from_files(
 ) -> pd.DataFrame:
     """Lays out `class/file` or `split/class/file` as a table."""
     parts = [name.split("/") for name in names]
-    splits = bool(parts) and {part[0] for part in parts if len(part) > 1} <= set(SPLIT_NAMES)
+    tops = {part[0] for part in parts if len(part) > 1}
+    splits = bool(tops) and tops <= set(SPLIT_NAMES)
     depth = 2 if splits else 1
     rows = []
     ignored = []
@@ -138,7 +140,7 @@ def _from_files(
 
 def _unpack(path: Path, blob: Path) -> tuple[list[str], list[Slice]]:
     """Copies the members of an archive into one file, so that no name in it ever touches the disk."""
-    limit = max(BOMB * path.stat().st_size, 1_000_000_000)
+    limit = max(BOMB * path.stat().st_size, LEAST)
     found: dict[str, Slice] = {}
     try:
         with open(blob, "wb") as out:
@@ -275,9 +277,7 @@ def _as_slice(value: Any, folder: Path) -> Any:
     return Slice(str(folder / value)) if isinstance(value, str) else value
 
 
-def _column(
-    file: Path, frame: pd.DataFrame, what: str, wanted: str | None, usual: Sequence[str]
-) -> str:
+def _column(file: Path, frame: pd.DataFrame, what: str, wanted: str | None, usual: Sequence[str]) -> str:
     there = [str(name) for name in frame.columns]
     if wanted is not None:
         if wanted in there:

@@ -1,6 +1,7 @@
 """Keras on TensorFlow: started quietly, seeded; models saved as the same bytes, loaded in safe mode."""
 
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,8 +65,9 @@ def load(path: Path) -> "keras.Model":
 def save(model: "keras.Model", path: Path) -> None:
     """Saves the network and its weights, without the optimizer, as the same bytes for the same weights.
 
-    A .keras file is a zip archive that differs from save to save only in the date in its metadata.json
-    and in the members' times; both are fixed here.
+    A .keras file is a zip archive that differs from save to save only in the date in its metadata.json,
+    in the ids of shared objects in its config.json, which are memory addresses, and in the members'
+    times; all are fixed here.
 
     Raises:
         UserError: If the disk is full; `path` is then what it was.
@@ -81,4 +83,16 @@ def save(model: "keras.Model", path: Path) -> None:
                 content = source.read(name)
                 if name == "metadata.json":
                     content = f'{{"keras_version": "{keras.version()}", "date_saved": ""}}'.encode()
+                if name == "config.json":
+                    content = _numbered(content)
                 target.writestr(zipfile.ZipInfo(name), content)
+
+
+def _numbered(config: bytes) -> bytes:
+    """Numbers the shared objects of a Keras configuration in the order in which they first appear."""
+    numbers: dict[bytes, int] = {}
+
+    def number(found: re.Match[bytes]) -> bytes:
+        return found[1] + str(numbers.setdefault(found[2], len(numbers) + 1)).encode()
+
+    return re.sub(rb'("shared_object_id": )(\d+)', number, config)

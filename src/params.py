@@ -5,6 +5,7 @@ Checks params.yaml whole, the sections of the plug-ins that it names included, a
     python -m src.params
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,7 +44,7 @@ class Data(Section):
     @field_validator("sample")
     @classmethod
     def _share_or_number(cls, value: Any) -> float | int:
-        if type(value) is float and 0 < value <= 1 or type(value) is int and value >= 2:
+        if (type(value) is float and 0 < value <= 1) or (type(value) is int and value >= 2):
             return value
         raise ValueError("a share above 0.0 and up to 1.0, or a number of examples from 2 up")
 
@@ -92,8 +93,24 @@ class Report(Section):
     examples: Annotated[int, Field(ge=1, le=10)] = 5  # pictures in each row and column
 
 
+class Rules(Section):
+    """`gates:` what stands beside the gates themselves."""
+
+    override: str | None = None  # the reason why limits are looser than the target branch's
+    on_not_enough_data: Literal["fail", "warn"] = "fail"
+    on_no_baseline: Literal["fail", "warn"] = "warn"  # where there is none at all; a broken one always fails
+
+
+@dataclass(frozen=True)
+class Gates:
+    """`gates:` whole: the rules, and the `Options` of every gate declared, by the gate's name."""
+
+    rules: Rules
+    declared: dict[str, Any]
+
+
 class Params(Section):
-    """params.yaml, whole. `encode` and `model` belong to the task and the architecture."""
+    """params.yaml, whole. `encode`, `model` and `gates` belong to the plug-ins."""
 
     task: str
     architecture: str
@@ -103,13 +120,15 @@ class Params(Section):
     model: Any = {}
     fit: Fit = Fit()
     report: Report = Report()
+    gates: Any = {}
 
 
 def load(path: Path | str = PATH) -> Params:
     """Reads params.yaml and checks it against the schema and the plug-ins it names.
 
     Returns:
-        The parameters; `encode` and `model` are the `Options` of the task and the architecture.
+        The parameters; `encode` and `model` are the `Options` of the task and the architecture, `gates` a
+        `Gates`.
 
     Raises:
         UserError: If the file is missing, is not YAML, or holds a wrong key or value. All that is
@@ -123,7 +142,7 @@ def load(path: Path | str = PATH) -> Params:
     except ValidationError as error:
         problems += _problems(error, Params)
         params = None
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {"gates": _gates(raw.get("gates"), problems)}
     for key, folder, section in (("task", "tasks", "encode"), ("architecture", "architectures", "model")):
         if isinstance(raw.get(key), str):
             try:
@@ -143,17 +162,54 @@ def load(path: Path | str = PATH) -> Params:
     return params.model_copy(update=chosen)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def parse(text: str | bytes, name: Path | str) -> dict[str, Any]:
+    """Parses the text of a params.yaml, without checking it against the schema.
+
+    Args:
+        text: What to parse.
+        name: What to call it in an error.
+
+    Raises:
+        UserError: If it is no YAML, or has no sections.
+    """
     try:
-        raw = YAML(typ="safe").load(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; copy one from recipes/") from None
+        raw = YAML(typ="safe").load(text)
     except (YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: expected YAML, found what cannot be parsed: {reason}") from None
+        raise UserError(f"{name}: expected YAML, found what cannot be parsed: {reason}") from None
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected sections such as `task:` and `data:`, found {raw!r}")
+        raise UserError(f"{name}: expected sections such as `task:` and `data:`, found {raw!r}")
     return raw
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return parse(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; copy one from recipes/") from None
+
+
+def _gates(raw: Any, problems: list[str]) -> Gates:
+    """Checks `gates:`, each gate against its plug-in; what is wrong is added to `problems`."""
+    raw = {} if raw is None else raw
+    if not isinstance(raw, dict):
+        problems.append(f"gates: found {raw!r}, expected a section of keys")
+        raw = {}
+    found = {name: raw[name] for name in Rules.model_fields if name in raw}
+    rules, declared = Rules(), {}
+    try:
+        rules = Rules.model_validate(found)
+    except ValidationError as error:
+        problems += _problems(error, Rules, "gates")
+    for name in raw.keys() - found.keys():
+        try:
+            options = pick("gates", str(name)).Options
+            declared[str(name)] = options.model_validate(raw[name] or {})
+        except UserError as error:
+            problems.append(f"gates: {error}")
+        except ValidationError as error:
+            problems += _problems(error, options, "gates", str(name))
+    return Gates(rules, {name: declared[name] for name in raw if name in declared})
 
 
 def _problems(error: ValidationError, schema: type[BaseModel], *section: str) -> list[str]:

@@ -1,10 +1,10 @@
 """The prepared data: memory-mapped arrays in build/prepared, written by `prepare`, read by every later stage.
 
-    build/prepared/<split>/inputs.npy     encoded inputs, (examples, …), the encoder's dtype
-    build/prepared/<split>/labels.npy     encoded labels, (examples,) or (examples, outputs)
-    build/prepared/<split>/table.parquet  id, label and every other column of the examples, in the same order
-    build/prepared/encoder.json           the task's encoder
-    build/prepared/data.json              counts, classes, hash, and what is odd about the data
+build/prepared/<split>/inputs.npy     encoded inputs, (examples, …), the encoder's dtype
+build/prepared/<split>/labels.npy     encoded labels, (examples,) or (examples, outputs)
+build/prepared/<split>/table.parquet  id, label and every other column of the examples, in the same order
+build/prepared/encoder.json           the task's encoder
+build/prepared/data.json              counts, classes, hash, and what is odd about the data
 """
 
 from collections.abc import Iterator

@@ -80,9 +80,8 @@ def examine(table: pd.DataFrame, data: Data, classes: list[str] | None) -> dict[
     by_content = table.groupby("digest", sort=False)
     leaks = table[by_content["split"].transform("nunique") > 1].sort_values("digest", kind="stable")
     if len(leaks):
-        message = (
-            f"{data.path}: {leaks['digest'].nunique()} examples stand in two splits:\n"
-            + listing(leaks["split"] + " " + leaks["id"])
+        message = f"{data.path}: {leaks['digest'].nunique()} examples stand in two splits:\n" + listing(
+            leaks["split"] + " " + leaks["id"]
         )
         if data.on_leak == "fail":
             raise UserError(message + "\n  Remove one of each, or set data.on_leak: warn.")

@@ -1,4 +1,6 @@
-"""What the network is. The promise of every file here:
+"""What the network is.
+
+The promise of every file here:
 
     Options     a pydantic model: what `model:` in params.yaml takes, with defaults
     build(input_shape, input_dtype, units, activation, options)

@@ -1,11 +1,11 @@
 """Makes one self-contained page that shows the model, its training, its mistakes and its data.
 
-    in:   params.yaml (report), build/prepared/, src/models/{history,metrics,inference}.json,
-          src/models/predictions.parquet
-    out:  src/models/report/index.html and its pictures as files: accuracy.png, confusion_matrix.png,
-          correct_predictions.png, incorrect_predictions.png
+in:   params.yaml (report), build/prepared/, src/models/{history,metrics,inference}.json,
+      src/models/predictions.parquet
+out:  src/models/report/index.html and its pictures as files: accuracy.png, confusion_matrix.png,
+      correct_predictions.png, incorrect_predictions.png
 
-    python -m src.evaluate.report
+python -m src.evaluate.report
 """
 
 import base64
@@ -157,7 +157,8 @@ def with_bars(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Adds what the diagram draws: each layer's share of the largest output, on a logarithmic scale."""
     sizes = [float(np.log1p(np.prod(layer["shape"]))) for layer in layers]
     return [
-        {**layer, "percent": round(100 * size / max(sizes))} for layer, size in zip(layers, sizes, strict=True)
+        {**layer, "percent": round(100 * size / max(sizes))}
+        for layer, size in zip(layers, sizes, strict=True)
     ]
 
 

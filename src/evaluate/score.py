@@ -1,10 +1,10 @@
 """Scores the model on the test split and describes it.
 
-    in:   src/models/model.keras, build/prepared/, params.yaml
-    out:  src/models/metrics.json, src/models/predictions.parquet (a row for each test example),
-          src/models/inference.json (what an application needs to use the model)
+in:   src/models/model.keras, build/prepared/, params.yaml
+out:  src/models/metrics.json, src/models/predictions.parquet (a row for each test example),
+      src/models/inference.json (what an application needs to use the model)
 
-    python -m src.evaluate.score
+python -m src.evaluate.score
 """
 
 import sys
@@ -84,7 +84,10 @@ def describe(
         "plot_path": "report/accuracy.png",
         "correct_prediction": "report/correct_predictions.png",
         "incorrect_prediction": "report/incorrect_predictions.png",
-        "data": {**settings.data.model_dump(), "hash": data["hash"], "examples": data["examples"]},
+        "data": {
+            **settings.data.model_dump(),
+            **{key: data[key] for key in ("hash", "test_hash", "examples")},
+        },
         "fit": settings.fit.model_dump(),
         "parameters": model.count_params(),
         "layers": [describe_layer(layer) for layer in model.layers],

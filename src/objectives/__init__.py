@@ -1,14 +1,16 @@
-"""What is predicted. The promise of every file here, none of which imports Keras:
+"""What is predicted.
 
-    LOSS, METRICS           Keras names, for `compile`
-    classes(labels)         the sorted class names, or None where labels are numbers
-    encode(labels, classes) the labels as the array that the loss takes
-    output(classes)         (units, activation) of the network's last layer
-    predict(outputs, classes)        the network's outputs as columns: `prediction`, and what it rests on
-    score(labels, outputs, classes)  the metrics, as JSON; the first one is the headline
-    pictures(predictions, classes)   name → (caption, matplotlib figure), for the report
-    showcase(predictions, count)     correct_predictions and incorrect_predictions: which ones to show, and
-                                     under which title
+The promise of every file here, none of which imports Keras:
+
+LOSS, METRICS           Keras names, for `compile`
+classes(labels)         the sorted class names, or None where labels are numbers
+encode(labels, classes) the labels as the array that the loss takes
+output(classes)         (units, activation) of the network's last layer
+predict(outputs, classes)        the network's outputs as columns: `prediction`, and what it rests on
+score(labels, outputs, classes)  the metrics, as JSON; the first one is the headline
+pictures(predictions, classes)   name → (caption, matplotlib figure), for the report
+showcase(predictions, count)     correct_predictions and incorrect_predictions: which ones to show, and
+                                 under which title
 """
 
 import pandas as pd

@@ -120,7 +120,10 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
 def pictures(predictions: pd.DataFrame, classes: list[str]) -> dict[str, tuple[str, "Figure"]]:
     """Draws the confusion matrix and the reliability diagram of the test split."""
     return {
-        "confusion_matrix": ("Rows: the true class; columns: the prediction", _confusion(predictions, classes)),
+        "confusion_matrix": (
+            "Rows: the true class; columns: the prediction",
+            _confusion(predictions, classes),
+        ),
         "reliability": ("How often a prediction is right, by how sure it is", _reliability(predictions)),
     }
 

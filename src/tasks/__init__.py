@@ -1,4 +1,6 @@
-"""What the data is. The promise of every file here, none of which imports Keras:
+"""What the data is.
+
+The promise of every file here, none of which imports Keras:
 
     Options                 a pydantic model: what `encode:` in params.yaml takes, with defaults
     read(data, spool)       the dataset at `data.path` as a table: id, input, label, maybe split (src.dataset)

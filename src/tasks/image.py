@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 COLUMNS = ("image", "img", "path", "file", "file_name", "filename", "file_path", "bytes")
-MOST_PIXELS = 80_000_000  # below Pillow's own bound of 89 million; a larger image is taken for a decompression bomb
+MOST_PIXELS = (
+    80_000_000  # below Pillow's own bound of 89 million; a larger image is taken for a decompression bomb
+)
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 

@@ -1,9 +1,9 @@
 """Builds the network, trains it on the prepared data, and keeps the epoch with the best validation loss.
 
-    in:   params.yaml (architecture, model, fit), build/prepared/
-    out:  src/models/model.keras, src/models/history.json (a record for each epoch)
+in:   params.yaml (architecture, model, fit), build/prepared/
+out:  src/models/model.keras, src/models/history.json (a record for each epoch)
 
-    python -m src.train.fit
+python -m src.train.fit
 """
 
 import math
@@ -80,7 +80,7 @@ def make_optimizer(chosen: params.Optimizer, steps: int) -> "keras.Optimizer":
 
     config = chosen.model_dump(exclude={"name"})
     if isinstance(config["learning_rate"], dict):
-        schedule = {
+        schedule: dict[str, Any] = {
             key: math.ceil(value * steps) if key.endswith("steps") and isinstance(value, float) else value
             for key, value in config["learning_rate"].items()
         }
@@ -133,8 +133,9 @@ def train_model(
 
     BEST.parent.mkdir(parents=True, exist_ok=True)
     BEST.unlink(missing_ok=True)
+    # Without the threshold, the first epoch counts as an improvement even when its loss is no number.
     best = keras.callbacks.ModelCheckpoint(
-        BEST, monitor="val_loss", save_best_only=True, save_weights_only=True
+        BEST, "val_loss", save_best_only=True, save_weights_only=True, initial_value_threshold=math.inf
     )
     callbacks = [Epoch(), best, keras.callbacks.TerminateOnNaN()]
     if fit.early_stopping:
@@ -158,6 +159,7 @@ def train_model(
     return [
         {"epoch": number, **dict(zip(columns, values, strict=True))}
         for number, values in enumerate(zip(*columns.values(), strict=True), 1)
+        if all(map(math.isfinite, values))  # an epoch that ended the training is none to plot
     ]
 
 

@@ -1,9 +1,9 @@
 """Reads the dataset, checks it, splits it and encodes it to memory-mapped arrays, without Keras.
 
-    in:   params.yaml (task, objective, data, encode), the dataset at data.path
-    out:  build/prepared/ (src/prepared.py says what lies there)
+in:   params.yaml (task, objective, data, encode), the dataset at data.path
+out:  build/prepared/ (src/prepared.py says what lies there)
 
-    python -m src.train.prepare
+python -m src.train.prepare
 """
 
 import hashlib
@@ -56,7 +56,8 @@ def main() -> None:
             write_json(folder / "encoder.json", encoder.to_json())
             summary = {
                 "objective": kind,
-                "hash": data_hash(table),
+                "hash": data_hash(table, "id", "digest", "label", "split"),
+                "test_hash": data_hash(table[table["split"] == "test"], "digest", "label"),
                 "names": classes,
                 **findings,
                 "bad": bad.to_dict("records"),
@@ -112,17 +113,13 @@ def write_split(folder: Path, rows: pd.DataFrame, encoder: Any, labels: np.ndarr
     with open(folder / "inputs.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (len(rows), *encoder.shape)})
         doing = f"encoding {folder.name}"
-        for array in parallel(
-            lambda value: encoder.encode(content(value)), rows["input"], len(rows), doing
-        ):
+        for array in parallel(lambda value: encoder.encode(content(value)), rows["input"], len(rows), doing):
             file.write(np.ascontiguousarray(array, encoder.dtype).data)
     np.save(folder / "labels.npy", labels)
     rows.drop(columns="input").reset_index(drop=True).to_parquet(folder / "table.parquet")
 
 
-def parallel(
-    function: Callable[[Any], Any], values: Iterable[Any], total: int, doing: str
-) -> Iterator[Any]:
+def parallel(function: Callable[[Any], Any], values: Iterable[Any], total: int, doing: str) -> Iterator[Any]:
     """Maps in threads (decoders let go of Python's lock), in order, a few chunks ahead of the reader."""
     remaining = iter(values)
     chunks = iter(lambda: list(islice(remaining, CHUNK)), [])
@@ -139,10 +136,10 @@ def parallel(
             bar.update(len(results))
 
 
-def data_hash(table: pd.DataFrame) -> str:
-    """Returns a SHA-256 of every example's id, content, label and split."""
-    columns = [table[name].astype(str) for name in ("id", "digest", "label", "split")]
-    lines = "\n".join(map("\t".join, zip(*columns, strict=True)))
+def data_hash(table: pd.DataFrame, *columns: str) -> str:
+    """Returns a SHA-256 of these columns of every example, whatever the examples' order."""
+    values = [table[name].astype(str) for name in columns]
+    lines = "\n".join(sorted(map("\t".join, zip(*values, strict=True))))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
