@@ -101,11 +101,13 @@ def read(
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Yields the files below a folder by their relative names, hidden ones left out."""
+    """Yields the files below a folder by relative names, without hidden ones; `name/` if it is empty."""
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         relative = Path(parent).relative_to(folder).as_posix()
         yield from (f"{relative}/{name}".removeprefix("./") for name in files if not name.startswith("."))
+        if not folders and not files and relative != ".":
+            yield f"{relative}/"
 
 
 def _from_files(
@@ -171,9 +173,9 @@ def _members(path: Path) -> Iterator[tuple[str, int, BinaryIO]]:
         return
     with tarfile.open(path, "r|*", tarinfo=_Member) as stream:
         for member in stream:
-            file = stream.extractfile(member) if member.isfile() else None
-            if file is not None:
-                yield member.name, member.size, file  # type: ignore[misc]
+            opened = stream.extractfile(member) if member.isfile() else None
+            if opened is not None:
+                yield member.name, member.size, opened  # type: ignore[misc]
             elif not member.isdir():
                 raise UserError(f"{path}: member {member.name!r} is a link or a device; refused")
 
@@ -185,7 +187,7 @@ class _Member(tarfile.TarInfo):
     def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # the block of zeros that ends an archive
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the zeros that end an archive
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"it ends early or is damaged: {error}") from None

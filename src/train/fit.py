@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from src import command, engine, params, prepared
 from src.errors import UserError, nearest
 from src.files import read_json, write_json
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 MODEL = Path("src/models/model.keras")
 HISTORY = Path("src/models/history.json")
-BEST = Path("build/best.weights.h5")
 
 
 def main() -> None:
@@ -123,21 +124,25 @@ def train_model(
     import keras
 
     class Epoch(keras.callbacks.Callback):
-        """Tells the batches which epoch it is, and logs the learning rate."""
+        """Tells the batches which epoch it is, logs the learning rate, and keeps the best weights.
+
+        They are kept in memory: `ModelCheckpoint` writes HDF5, which crashes the process on a full disk.
+        """
+
+        best_loss = math.inf
+        best_weights: list[np.ndarray] | None = None
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             batches.epoch = epoch
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            if logs["val_loss"] < self.best_loss:
+                self.best_loss = logs["val_loss"]
+                self.best_weights = self.model.get_weights()
 
-    BEST.parent.mkdir(parents=True, exist_ok=True)
-    BEST.unlink(missing_ok=True)
-    # Without the threshold, the first epoch counts as an improvement even when its loss is no number.
-    best = keras.callbacks.ModelCheckpoint(
-        BEST, "val_loss", save_best_only=True, save_weights_only=True, initial_value_threshold=math.inf
-    )
-    callbacks = [Epoch(), best, keras.callbacks.TerminateOnNaN()]
+    epochs = Epoch()
+    callbacks = [epochs, keras.callbacks.TerminateOnNaN()]
     if fit.early_stopping:
         patience = fit.early_stopping.patience
         callbacks.append(keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience))
@@ -149,12 +154,12 @@ def train_model(
         shuffle=False,  # the batches shuffle themselves
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    if not BEST.exists():
+    if epochs.best_weights is None:
         raise UserError(
             "params.yaml: fit.optimizer.learning_rate: the loss became infinite or no number in the first "
             "epoch; expected a rate low enough to learn"
         )
-    model.load_weights(BEST)
+    model.set_weights(epochs.best_weights)
     columns = {key: [float(value) for value in values] for key, values in result.history.items()}
     return [
         {"epoch": number, **dict(zip(columns, values, strict=True))}

@@ -38,6 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix=".spool-", dir=prepared.FOLDER.parent) as spool:
         table = task.read(settings.data, Path(spool))
         ignored = table.attrs["ignored"]
+        labels = set(table["label"].dropna().astype(str))
         table, bad = check(table, task.digest, settings.data)
 
         kind = settings.objective or objectives.infer(table["label"])
@@ -46,6 +47,8 @@ def main() -> None:
         table["split"] = splits.assign(table, settings.data)
         table = splits.sample(table, settings.data.sample).sort_values(["split", "id"], kind="stable")
         findings = splits.examine(table, settings.data, classes)
+        lost = sorted(labels - set(classes)) if classes is not None else []
+        findings["warnings"] += [f"class {name!r} has no readable example" for name in lost]
 
         training = table.loc[table["split"] == "train", "input"]
         encoder = task.Encoder.learn(map(content, training), settings.encode)
