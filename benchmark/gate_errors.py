@@ -75,8 +75,7 @@ def scenarios() -> list[tuple[str, Callable[[], Passes], Callable[[], Passes]]]:
             partial(every_slice, 0.92),
         ),
         (
-            "vote of 9 random models chosen by the test set, 500 examples, labels are coins; "
-            "better: 75 %",
+            "vote of 9 random models chosen by the test set, 500 examples, labels are coins; better: 75 %",
             boosted_vote,
             partial(after_adaptive_looks, 0.75),
         ),
@@ -201,9 +200,7 @@ def macro_f1(difference: float, examples: int = 500, margin: float = 0.03) -> Pa
 def passing(right: Counts, examples: int, limit: float, confidence: float = 0.95) -> float:
     """Share of test sets whose exact lower bound reaches the limit."""
     values, inverse = np.unique(right, return_inverse=True)
-    verdicts = [
-        decide(proportion_interval(int(count), examples, confidence), limit) for count in values
-    ]
+    verdicts = [decide(proportion_interval(int(count), examples, confidence), limit) for count in values]
     return float(np.mean(np.array(verdicts)[inverse] == "pass"))
 
 

@@ -7,23 +7,19 @@ out:  src/models/metrics.json, src/models/predictions.parquet (a row for each te
 python -m src.evaluate.score
 """
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from src import command, engine, params, prepared
-from src.errors import UserError
 from src.files import read_json, replacing, write_json
 from src.plugin import pick
+from src.scoring import predict
 
 if TYPE_CHECKING:
     import keras
 
 MODELS = Path("src/models")
 FORMAT = 1  # of inference.json
-BATCH = 512
 
 
 def main() -> None:
@@ -34,7 +30,7 @@ def main() -> None:
     objective = pick("objectives", data["objective"])
 
     model = engine.load(MODELS / "model.keras")
-    outputs = predict(model, test)
+    outputs = predict(model, test, MODELS / "model.keras")
     metrics = objective.score(test.labels, outputs, data["names"])
     predictions = test.table[["id", "label"]].join(objective.predict(outputs, data["names"]))
 
@@ -44,25 +40,6 @@ def main() -> None:
     write_json(MODELS / "inference.json", describe(model, settings, data, metrics))
     headline = next(iter(metrics))
     print(f"{MODELS / 'metrics.json'}: {headline} {metrics[headline]:.4f} on {len(test):,} test examples")
-
-
-def predict(model: "keras.Model", split: prepared.Split) -> np.ndarray:
-    """Returns the model's outputs for every example of a split, (examples, units) float32.
-
-    Raises:
-        UserError: If the model does not take such inputs, or an output is not a finite number.
-    """
-    if model.input_shape[1:] != split.inputs.shape[1:]:
-        raise UserError(
-            f"src/models/model.keras: takes inputs of {model.input_shape[1:]}, but build/prepared holds "
-            f"{split.inputs.shape[1:]}; run `dvc repro`"
-        )
-    outputs = model.predict(split.batches(BATCH), verbose=1 if sys.stdout.isatty() else 0)
-    if not np.isfinite(outputs).all():
-        rows = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
-        name = split.table["id"].iloc[rows[0]]
-        raise UserError(f"src/models/model.keras: the output for {name} is not a finite number")
-    return outputs
 
 
 def describe(

@@ -11,6 +11,8 @@ from sklearn.metrics import f1_score
 
 from src import bootstrap, paired, power, statistics
 
+# What statsmodels calls alpha is the error of both bounds.
+ALPHAS: list[tuple[statistics.Sides, float]] = [(2, 0.05), (1, 0.10)]
 COUNTS = [(0, 1), (1, 1), (0, 40), (40, 40), (7, 40), (913, 1000), (9_990, 10_000)]
 PAIRS = [(3, 5, 100), (0, 4, 100), (40, 30, 1_000), (0, 0, 50), (310, 290, 10_000), (9, 1, 10)]
 
@@ -22,7 +24,7 @@ PAIRS = [(3, 5, 100), (0, 4, 100), (40, 30, 1_000), (0, 0, 50), (310, 290, 10_00
 @pytest.mark.parametrize(("method", "theirs"), [("exact", "beta"), ("wilson", "wilson")])
 def test_proportion_intervals_agree_with_statsmodels(successes, examples, method, theirs):
     proportion = pytest.importorskip("statsmodels.stats.proportion")
-    for sides, alpha in ((2, 0.05), (1, 0.10)):
+    for sides, alpha in ALPHAS:
         ours = statistics.proportion_interval(successes, examples, 0.95, sides, method)
         expected = proportion.proportion_confint(successes, examples, alpha, theirs)
         assert (ours.lower, ours.upper) == pytest.approx(expected, abs=1e-9)
@@ -178,7 +180,8 @@ def test_the_exact_bound_keeps_its_level_over_every_outcome_of_a_small_test_set(
             interval = paired.paired_interval(*outcome, examples, confidence)
             passes += [outcome] if interval.lower >= limit else []
             fails += [outcome] if interval.upper < limit else []
-    assert passes and fails
+    assert passes
+    assert fails
     for share in (abs(limit), 0.06, 0.10, 0.15, 0.20):
         for decided in (passes, fails):
             # Outcomes with more than twenty discordant examples, left out, are too rare to matter.
@@ -272,9 +275,7 @@ def test_the_interval_of_each_slice_says_what_holm_decided():
     seen = set()
     for _ in range(40):
         successes = random.binomial(examples, random.uniform(0.84, 0.95, 6))
-        p_values = [
-            statistics.proportion_p_value(int(k), examples, floor, "greater") for k in successes
-        ]
+        p_values = [statistics.proportion_p_value(int(k), examples, floor, "greater") for k in successes]
         decided, confidences = statistics.holm(p_values)
         for k, is_decided, confidence in zip(successes, decided, confidences, strict=True):
             interval = statistics.proportion_interval(int(k), examples, confidence)
@@ -301,9 +302,7 @@ def test_a_spent_test_set_decides_nothing():
     assert confidence == 1
     proportion = statistics.proportion_interval(10_000, 10_000, confidence)
     assert statistics.decide(proportion, 0.5) == "not enough data"
-    assert statistics.decide(paired.paired_interval(500, 0, 1_000, confidence), -0.01) == (
-        "not enough data"
-    )
+    assert statistics.decide(paired.paired_interval(500, 0, 1_000, confidence), -0.01) == ("not enough data")
     mean = bootstrap.mean_interval(np.arange(300.0), confidence)
     assert (mean.lower, mean.upper) == (-math.inf, math.inf)
 
@@ -418,13 +417,10 @@ def test_the_number_of_examples_for_a_proportion_is_the_least_that_has_the_power
 def test_power_of_a_proportion_is_the_sum_over_the_counts_that_would_pass():
     examples, truth, limit = 120, 0.95, 0.9
     verdicts = {
-        k: statistics.decide(statistics.proportion_interval(k, examples), limit)
-        for k in range(examples + 1)
+        k: statistics.decide(statistics.proportion_interval(k, examples), limit) for k in range(examples + 1)
     }
     for supposed, wanted in ((truth, "pass"), (0.8, "fail")):
-        expected = sum(
-            stats.binom.pmf(k, examples, supposed) for k, v in verdicts.items() if v == wanted
-        )
+        expected = sum(stats.binom.pmf(k, examples, supposed) for k, v in verdicts.items() if v == wanted)
         assert power.proportion_power(examples, supposed, limit) == pytest.approx(expected)
 
 
@@ -432,9 +428,7 @@ def test_power_of_a_proportion_is_the_sum_over_the_counts_that_would_pass():
     ("difference", "discordance", "limit"),
     [(0.0, 0.05, -0.03), (0.01, 0.08, -0.02), (-0.06, 0.15, -0.02), (0.0, 0.2, -0.05)],
 )
-def test_the_number_of_examples_for_a_difference_has_about_the_power(
-    difference, discordance, limit
-):
+def test_the_number_of_examples_for_a_difference_has_about_the_power(difference, discordance, limit):
     examples = int(power.paired_examples_needed(difference, discordance, limit, 0.95, 0.8))
     assert 0.78 <= power.paired_power(examples, difference, discordance, limit) <= 0.87
 

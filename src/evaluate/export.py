@@ -1,0 +1,261 @@
+"""Writes the model as ONNX, which runs without Keras, and checks that it predicts the same.
+
+in:   src/models/model.keras, build/prepared/
+out:  src/models/model.onnx, the same bytes for the same model
+
+python -m src.evaluate.export
+"""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from src import command, engine, prepared
+from src.errors import UserError
+from src.files import read_json, replacing
+from src.plugin import pick
+from src.scoring import BATCH, predict
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+
+KERAS = Path("src/models/model.keras")
+ONNX = Path("src/models/model.onnx")
+TOLERANCE = 1e-4  # of probabilities; relative for outputs beyond 1
+
+
+def main() -> None:
+    """Runs the stage."""
+    test = prepared.Split.open("test")
+    data = read_json(prepared.FOLDER / "data.json")
+    model = engine.load(KERAS)
+
+    ONNX.unlink(missing_ok=True)
+    with replacing(ONNX) as temporary:
+        convert(model, temporary)
+        expected = predict(model, test, KERAS)
+        found = run(temporary, test.inputs)
+        difference = compare(expected, found, test, pick("objectives", data["objective"]), data["names"])
+    print(f"{ONNX}: differs from Keras by {difference:.1e} at most on {len(test):,} test examples")
+
+
+def convert(model: "keras.Model", path: Path) -> None:
+    """Writes a Keras model as an ONNX file whose batch size is free.
+
+    Args:
+        model: As it was loaded.
+        path: Where to write.
+
+    Raises:
+        UserError: If a layer has no counterpart in ONNX.
+    """
+    import keras
+    import onnx
+
+    # Keras exports only what was called once since it was loaded.
+    model(keras.tree.map_structure(_blank, model.input))
+    raw = path.with_name(f"raw.{path.name}")
+    try:
+        with warnings.catch_warnings():
+            # Keras patches its converter, which knows NumPy 1, by asking for a name that NumPy 2 lacks.
+            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
+            model.export(raw, format="onnx", verbose=False)
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{KERAS}: expected layers that ONNX can express, found: {reason}") from None
+    converted = onnx.load(raw)
+    raw.unlink()
+    normalise(converted)
+    onnx.checker.check_model(converted)
+    path.write_bytes(converted.SerializeToString(deterministic=True))
+
+
+def _blank(tensor: "keras.KerasTensor") -> np.ndarray:
+    """Returns zeros that fit an input; a free dimension has one element."""
+    return np.zeros([size or 1 for size in tensor.shape], tensor.dtype)
+
+
+def run(path: Path, inputs: np.ndarray) -> np.ndarray:
+    """Returns what ONNX Runtime computes on the CPU, (examples, units) float32."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    starts = range(0, len(inputs), BATCH)
+    return np.concatenate([session.run(None, {name: inputs[start : start + BATCH]})[0] for start in starts])
+
+
+def compare(
+    expected: np.ndarray,
+    found: np.ndarray,
+    test: prepared.Split,
+    objective: object,
+    names: list[str] | None,
+) -> float:
+    """Checks that two runtimes agree on every example, in the outputs and in the predicted class.
+
+    Args:
+        expected: Keras' outputs, (examples, units).
+        found: ONNX Runtime's outputs.
+        test: The examples.
+        objective: A file of src/objectives.
+        names: The classes, or None where labels are numbers.
+
+    Returns:
+        The largest difference: absolute up to outputs of 1, relative above.
+
+    Raises:
+        UserError: If they do not agree; the message names the example.
+    """
+    if found.shape != expected.shape:
+        raise UserError(f"{ONNX}: not written: expected outputs {expected.shape}, found {found.shape}")
+    difference = np.abs(found - expected) / np.maximum(1, np.abs(expected))
+    worst = np.nan_to_num(difference, nan=np.inf).reshape(len(difference), -1).max(axis=1)
+    if worst.max() > TOLERANCE:
+        example = test.table["id"].iloc[int(worst.argmax())]
+        raise UserError(
+            f"{ONNX}: not written: for {example} ONNX Runtime's output differs from Keras' by "
+            f"{worst.max():.2g}, expected {TOLERANCE} at most"
+        )
+    if names:
+        predicted = [objective.predict(outputs, names)["prediction"] for outputs in (expected, found)]  # type: ignore[attr-defined]
+        rows = np.flatnonzero(predicted[0].to_numpy() != predicted[1].to_numpy())
+        if len(rows):
+            row = int(rows[0])
+            raise UserError(
+                f"{ONNX}: not written: {test.table['id'].iloc[row]} is {predicted[0].iloc[row]} to Keras and "
+                f"{predicted[1].iloc[row]} to ONNX Runtime"
+            )
+    return float(worst.max())
+
+
+# ── The same bytes for the same model ───────────────────────────────────────────────────────────────────
+# The converter takes names from counters of the process and the order of nodes from sets. What a graph
+# computes depends on neither, so the nodes are sorted by what they feed, and everything is named anew.
+
+
+def normalise(model: "onnx.ModelProto") -> None:
+    """Renames and reorders a model in place, so that its bytes follow from what it computes."""
+    for field in ("doc_string", "metadata_props"):
+        model.ClearField(field)
+    imports = sorted(model.opset_import, key=lambda opset: opset.domain)
+    _replace(model.opset_import, imports)
+    names: dict[str, str] = {}
+    _sort(model.graph)
+    _name(model.graph, names, "")
+    _rename(model.graph, names)
+    model.graph.name = "model"
+    _free_sizes(model.graph)
+
+
+def _replace(field: object, items: list) -> None:
+    """Sets a repeated field of a protocol buffer."""
+    copies = [type(item).FromString(item.SerializeToString()) for item in items]
+    del field[:]  # type: ignore[attr-defined]
+    field.extend(copies)  # type: ignore[attr-defined]
+
+
+def _graphs(node: "onnx.NodeProto") -> Iterator["onnx.GraphProto"]:
+    """Yields the graphs inside a node: the branches of an If, the body of a Loop or Scan."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _needs(node: "onnx.NodeProto") -> list[str]:
+    """Returns the values that a node takes, those used in the graphs inside it included."""
+    inner = [name for graph in _graphs(node) for child in graph.node for name in _needs(child)]
+    results = [value.name for graph in _graphs(node) for value in graph.output]
+    return [*node.input, *inner, *results]
+
+
+def _sort(graph: "onnx.GraphProto") -> None:
+    """Sorts nodes so that each follows what it needs, from the outputs back; drops what feeds nothing."""
+    for node in graph.node:
+        _replace(node.attribute, sorted(node.attribute, key=lambda attribute: attribute.name))
+        for inner in _graphs(node):
+            _sort(inner)
+    makers = {output: node for node in graph.node for output in node.output if output}
+    order: list[onnx.NodeProto] = []
+    done: set[str] = set()
+    stack = [(value.name, False) for value in reversed(graph.output)]
+    while stack:
+        name, ready = stack.pop()
+        node = makers.get(name)
+        if node is None or name in done:
+            continue
+        if ready:
+            done.update(node.output)
+            order.append(node)
+        else:
+            stack.append((name, True))
+            stack.extend((needed, False) for needed in reversed(_needs(node)))
+    _replace(graph.node, order)
+
+
+def _name(graph: "onnx.GraphProto", names: dict[str, str], prefix: str) -> None:
+    """Adds to `names`: inputs and outputs by position, weights by their first use, nodes by their kind."""
+    for kind, values in (("input", graph.input), ("output", graph.output)):
+        for position, value in enumerate(values):
+            new = kind if len(values) == 1 else f"{kind}_{position}"
+            names.setdefault(value.name, prefix + new)
+    weights = {weight.name: weight for weight in graph.initializer}
+    used: list[str] = []
+    for position, node in enumerate(graph.node):
+        for name in _needs(node):
+            if name in weights and name not in used:
+                names.setdefault(name, f"{prefix}weight_{len(used)}")
+                used.append(name)
+        node.name = f"{prefix}{node.op_type}_{position}"
+        for number, inner in enumerate(_graphs(node)):
+            _name(inner, names, f"{node.name}/{number}/")
+        for number, output in enumerate(node.output):
+            names.setdefault(output, f"{node.name}:{number}" if number else node.name)
+    used += [value.name for value in graph.output if value.name in weights]
+    _replace(graph.initializer, [weights[name] for name in used])
+
+
+def _rename(graph: "onnx.GraphProto", names: dict[str, str]) -> None:
+    """Gives a graph, and the graphs inside it, their new names."""
+    del graph.value_info[:]
+    for field in ("doc_string", "metadata_props"):
+        graph.ClearField(field)
+    graph.name = "body"
+    for value in [*graph.input, *graph.output, *graph.initializer]:
+        value.name = names[value.name]
+    for node in graph.node:
+        node.ClearField("doc_string")
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names[name] if name else "" for name in node.output]
+        for inner in _graphs(node):
+            _rename(inner, names)
+
+
+def _free_sizes(graph: "onnx.GraphProto") -> None:
+    """Names the free dimensions: `batch` the first of each input and output, the others by appearance."""
+    names: dict[str, str] = {}
+    for value in [*graph.input, *graph.output]:
+        shape = value.type.tensor_type.shape.dim
+        if shape and not shape[0].HasField("dim_value"):
+            shape[0].dim_param = "batch"
+    _number(graph, names)
+
+
+def _number(graph: "onnx.GraphProto", names: dict[str, str]) -> None:
+    """Numbers the free dimensions of a graph and of the graphs inside it."""
+    for value in [*graph.input, *graph.output]:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param and size.dim_param != "batch":
+                size.dim_param = names.setdefault(size.dim_param, f"size_{len(names) + 1}")
+    for node in graph.node:
+        for inner in _graphs(node):
+            _number(inner, names)
+
+
+if __name__ == "__main__":
+    command.stage(__doc__, main)
