@@ -42,9 +42,7 @@ MIN_RESAMPLES, MAX_RESAMPLES = 2_000, 50_000
 BATCH = 4_000_000
 
 
-def mean_interval(
-    values: ArrayLike, confidence: float = 0.95, sides: Sides = 1, seed: int = 0
-) -> Interval:
+def mean_interval(values: ArrayLike, confidence: float = 0.95, sides: Sides = 1, seed: int = 0) -> Interval:
     """Interval of a mean over examples.
 
     For a paired comparison give candidate minus baseline for each example, signed so that more is
@@ -131,8 +129,7 @@ def macro_f1_interval(
     ]
     whole = counts.astype(float)
     left_out = [
-        metric(whole - np.eye(counts.size)[start : start + rows])
-        for start in range(0, counts.size, rows)
+        metric(whole - np.eye(counts.size)[start : start + rows]) for start in range(0, counts.size, rows)
     ]
     estimate = float(metric(whole[None])[0])
     enough = rarest >= MIN_CLASS_EXAMPLES

@@ -96,9 +96,7 @@ def tango_score(wins: ArrayLike, losses: ArrayLike, examples: int, difference: A
     constant = fewer * size * (1 - size)
     root = np.sqrt(linear**2 + 8 * examples * constant)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(
-            linear > 0, 2 * constant / (root + linear), (root - linear) / (4 * examples)
-        )
+        share = np.where(linear > 0, 2 * constant / (root + linear), (root - linear) / (4 * examples))
         variance = examples * (2 * share + size * (1 - size))
         return np.where(excess == 0, 0.0, excess / np.sqrt(variance))
 
@@ -168,9 +166,7 @@ def paired_interval(
     return Interval((wins - losses) / examples, lower, upper, confidence, sides)
 
 
-def fewest_wins_to_reach(
-    totals: Integers, examples: int, limit: float, confidence: float
-) -> Integers:
+def fewest_wins_to_reach(totals: Integers, examples: int, limit: float, confidence: float) -> Integers:
     """For each number of discordant examples, the fewest wins whose exact bound reaches a limit.
 
     The same test as `paired_interval(...).lower >= limit`, for many outcomes at once: the critical

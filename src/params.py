@@ -201,7 +201,7 @@ def _gates(raw: Any, problems: list[str]) -> Gates:
         rules = Rules.model_validate(found)
     except ValidationError as error:
         problems += _problems(error, Rules, "gates")
-    for name in raw.keys() - found.keys():
+    for name in [name for name in raw if name not in found]:
         try:
             options = pick("gates", str(name)).Options
             declared[str(name)] = options.model_validate(raw[name] or {})
@@ -209,7 +209,7 @@ def _gates(raw: Any, problems: list[str]) -> Gates:
             problems.append(f"gates: {error}")
         except ValidationError as error:
             problems += _problems(error, options, "gates", str(name))
-    return Gates(rules, {name: declared[name] for name in raw if name in declared})
+    return Gates(rules, declared)
 
 
 def _problems(error: ValidationError, schema: type[BaseModel], *section: str) -> list[str]:

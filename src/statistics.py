@@ -147,9 +147,7 @@ def proportion_p_value(
     return float(binomtest(successes, examples, limit, alternative).pvalue)
 
 
-def holm(
-    p_values: ArrayLike, confidence: float = 0.95
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def holm(p_values: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Holm's step-down correction across slices.
 
     Holm (1979), "A simple sequentially rejective multiple test procedure", Scandinavian Journal
@@ -184,9 +182,7 @@ def holm(
     return decided, confidences
 
 
-def confidence_after_looks(
-    confidence: float, looks: int, adaptive: bool = False, answers: int = 3
-) -> float:
+def confidence_after_looks(confidence: float, looks: int, adaptive: bool = False, answers: int = 3) -> float:
     """Confidence that a verdict must use when a test set judges its k-th model.
 
     Bonferroni, the default: alpha / k. Of k models fixed *before* any of them was judged, none

@@ -9,7 +9,6 @@ python -m src.evaluate.report
 """
 
 import base64
-import io
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ import pandas as pd
 
 from src import command, params, prepared
 from src.files import read_json, replacing
+from src.pictures import draw_curves, draw_examples, encode_png
 from src.plugin import pick
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ MODELS = Path("src/models")
 REPORT = MODELS / "report"
 TEMPLATE = Path(__file__).with_suffix(".html")
 SAMPLES = 8  # of each class
-COLOURS = {"training": "#2b6cb0", "validation": "#dd6b20"}
 
 Pictures = dict[str, tuple[str, "Figure"]]
 
@@ -61,51 +60,6 @@ def main() -> None:
     print(f"{REPORT / 'index.html'}: open it in a browser")
 
 
-def draw_curves(history: pd.DataFrame) -> "Figure":
-    """Draws loss and metrics of training and validation over the epochs, the best epoch marked."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    names = [name.removeprefix("val_") for name in history if str(name).startswith("val_")]
-    names.sort(key=lambda name: name != "loss")
-    figure = Figure(figsize=(5 * len(names), 3.6), layout="constrained")
-    best = history["epoch"][history["val_loss"].idxmin()]
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for column, (label, colour) in zip((name, f"val_{name}"), COLOURS.items(), strict=True):
-            axes.plot(history["epoch"], history[column], marker=".", color=colour, label=label)
-        axes.axvline(best, color="#999", linewidth=1, linestyle=":", label="epoch kept")
-        axes.set(xlabel="epoch", title=name.replace("_", " "))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False)
-        axes.grid(alpha=0.2)
-    return figure
-
-
-def draw_examples(task: ModuleType, inputs: np.ndarray, shown: pd.DataFrame) -> "Figure":
-    """Draws test examples in a square grid.
-
-    Args:
-        task: The task's plug-in.
-        inputs: The encoded test inputs.
-        shown: `title` of each example to show, indexed by its position in `inputs`.
-    """
-    from matplotlib.figure import Figure
-
-    side = max(1, int(np.ceil(np.sqrt(len(shown)))))
-    figure = Figure(figsize=(1.2 * side, 1.5 * side))
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.94, wspace=0.05, hspace=0.4)
-    if shown.empty:
-        figure.text(0.5, 0.5, "there is none", ha="center", va="center")
-        return figure
-    grid = figure.subplots(side, side, squeeze=False)
-    for axes, (position, title) in zip(grid.flat, shown["title"].items(), strict=False):
-        task.draw(axes, inputs[position])
-        axes.set_title(title, fontsize=7, pad=2)
-    for axes in figure.axes:
-        axes.set_axis_off()
-    return figure
-
-
 def draw_samples(task: ModuleType, train: prepared.Split, classes: list[str]) -> "Figure":
     """Draws the first training examples of each class, a row for each of up to 30 classes."""
     from matplotlib.figure import Figure
@@ -125,41 +79,23 @@ def draw_samples(task: ModuleType, train: prepared.Split, classes: list[str]) ->
     return figure
 
 
-def encode_png(figure: "Figure") -> bytes:
-    """Returns a figure as a PNG file without a date or a version in it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    return buffer.getvalue()
-
-
 def render(
     settings: params.Params, data: dict[str, Any], images: dict[str, tuple[str, bytes]], history: pd.DataFrame
 ) -> str:
     """Fills the page's template; the pictures stand in it as data URIs, so that it needs no other file."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    inference = read_json(MODELS / "inference.json")
     return environment.from_string(TEMPLATE.read_text()).render(
         title=settings.report.title,
         data=data,
         metrics=read_json(MODELS / "metrics.json"),
-        inference=inference,
+        inference=read_json(MODELS / "inference.json"),
         images={
             name: (caption, "data:image/png;base64," + base64.b64encode(png).decode())
             for name, (caption, png) in images.items()
         },
         epochs=len(history),
         best=int(history["epoch"][history["val_loss"].idxmin()]),
-        layers=with_bars(inference["layers"]),
     )
-
-
-def with_bars(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Adds what the diagram draws: each layer's share of the largest output, on a logarithmic scale."""
-    sizes = [float(np.log1p(np.prod(layer["shape"]))) for layer in layers]
-    return [
-        {**layer, "percent": round(100 * size / max(sizes))}
-        for layer, size in zip(layers, sizes, strict=True)
-    ]
 
 
 if __name__ == "__main__":

@@ -64,8 +64,7 @@ def score(labels: np.ndarray, outputs: np.ndarray, classes: list[str]) -> dict[s
     from sklearn.metrics import log_loss, precision_recall_fscore_support
 
     positions = np.arange(len(classes))
-    # Softmax in float32 sums to one only to 1e-7; the metrics want it closer.
-    outputs = outputs / outputs.sum(axis=1, keepdims=True, dtype=np.float64)
+    outputs = _probabilities(outputs)
     predicted = outputs.argmax(axis=1)
     correct = int((predicted == labels).sum())
     interval = binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
@@ -115,6 +114,40 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     bins = reliability(confidence, correct)
     gaps = (bins["accuracy"] - bins["confidence"]).abs()
     return float(np.average(gaps, weights=bins["examples"]))
+
+
+def right(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Returns whether the most probable class is the label, (examples,) bool."""
+    return predicted(outputs) == labels
+
+
+def predicted(outputs: np.ndarray) -> np.ndarray:
+    """Returns the position of the most probable class, (examples,) int64."""
+    return outputs.argmax(axis=1)
+
+
+def stated(outputs: np.ndarray) -> np.ndarray:
+    """Returns the probability of the most probable class, (examples,) float64."""
+    return np.minimum(_probabilities(outputs).max(axis=1), 1.0)
+
+
+def log_losses(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Returns each example's log loss, (examples,) float64; a probability of 0 counts as 2e-16."""
+    probability = _probabilities(outputs)[np.arange(len(labels)), labels]
+    return -np.log(np.clip(probability, np.finfo(np.float64).eps, 1.0))
+
+
+def _probabilities(outputs: np.ndarray) -> np.ndarray:
+    """Rescales outputs to sum to one: softmax in float32 does so only to 1e-7."""
+    return outputs / outputs.sum(axis=1, keepdims=True, dtype=np.float64)
+
+
+MEASURES: dict[str, dict[str, Any]] = {
+    "accuracy": {"kind": "share", "right": right},
+    "macro_f1": {"kind": "macro_f1", "predicted": predicted},
+    "log_loss": {"kind": "mean", "values": log_losses},
+    "expected_calibration_error": {"kind": "calibration", "stated": stated, "right": right, "bins": BINS},
+}
 
 
 def pictures(predictions: pd.DataFrame, classes: list[str]) -> dict[str, tuple[str, "Figure"]]:

@@ -12,5 +12,8 @@ The promise of every file here, none of which imports Keras:
         .to_json(), .from_json  all it has learned, as JSON
     draw(axes, array)       draws one encoded input on matplotlib axes
 
+A task whose near duplicates can be told also exports `fingerprint(inputs)`: of encoded inputs, (examples,)
+uint64, with few bits different where two of them look alike.
+
 A raw input is what `src.dataset.content` gives for a cell of the `input` column: bytes for a file.
 """

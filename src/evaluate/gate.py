@@ -1,0 +1,268 @@
+"""Judges the model: passes it, fails it, or says that the test set is too small to tell.
+
+in:   params.yaml (gates), src/models/, build/prepared/, the target branch and the baseline from git and DVC
+out:  build/gate/: gate.json (all that was decided), gate.md (for the merge request), gates.xml (JUnit),
+      newly_broken.png, accuracy.png
+
+The model and the baseline are scored here, on the test split; no score that a file claims counts. The limits
+are the target branch's wherever those are stricter. Exits with 0 if the model may pass, else with 1.
+
+python -m src.evaluate.gate [--target BRANCH] [--baseline FOLDER]
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src import baseline, command, git, limits, params, verdict
+from src.errors import UserError
+from src.evidence import Evidence, Verdict
+from src.files import read_json, replacing, sha256, write_json
+from src.gather import MODELS, choose_baseline, gather
+from src.pictures import draw_curves, draw_examples, encode_png
+from src.plugin import pick
+
+GATE = Path("build/gate")
+CLAIMED = 0.005  # by which a metric may differ from machine to machine
+
+
+def main() -> None:
+    """Runs the command."""
+    arguments = parse()
+    shutil.rmtree(
+        GATE, ignore_errors=True
+    )  # an older verdict must not outlive a gate that stops with an error
+    settings = params.load()
+    settled = settle(settings.gates, arguments.target)
+    files = hash_files()
+    with tempfile.TemporaryDirectory(prefix="sluice-") as scratch:
+        chosen, trouble = choose_baseline(Path(scratch), arguments.target, arguments.baseline)
+        try:
+            evidence, excused = gather(settings, settled, chosen, trouble)
+        except UserError as error:  # no evidence, no pass: every gate says why
+            outcome = refuse(str(error), settled, chosen, files)
+            write(outcome, settings, None)
+        else:
+            outcome = decide(evidence, excused, settled, chosen, files)
+            write(outcome, settings, evidence)
+    print(verdict.to_table(outcome))
+    print(f"{GATE / 'gate.md'} tells the whole story")
+    sys.exit(outcome.verdict != "pass")
+
+
+def parse() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = command.parser(__doc__)
+    parser.add_argument(
+        "--target", metavar="BRANCH", help="whose limits hold, and whose model is the baseline"
+    )
+    parser.add_argument(
+        "--baseline", metavar="FOLDER", type=Path, help="a model's folder to compare with instead"
+    )
+    return parser.parse_args()
+
+
+# ── The limits ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def settle(own: params.Gates, target: str | None) -> limits.Limits:
+    """Returns the gates to apply: this checkout's, and the target branch's where they are stricter.
+
+    Raises:
+        UserError: If the target branch is not in this clone, or no gate is declared.
+    """
+    name = target or baseline.target_branch()
+    revision = name and (git.commit(f"origin/{name}") or git.commit(name))
+    if name and not revision:
+        raise UserError(f"git: the target branch {name!r} is not in this clone; run `git fetch origin`")
+    text = baseline.show(revision, str(params.PATH)) if revision else None
+    settled = limits.settle(own, text, f"{name}:{params.PATH}")
+    if not settled.gates.declared:
+        raise UserError(f"{params.PATH}: gates: declares no gate, expected one at least, such as `minimum:`")
+    return settled
+
+
+# ── The verdict ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decide(
+    evidence: Evidence,
+    excused: bool,
+    settled: limits.Limits,
+    chosen: baseline.Baseline,
+    files: dict[str, str],
+) -> verdict.Outcome:
+    """Asks every gate, and puts what else a person should know beside the answers."""
+    return verdict.Outcome(
+        gates=judge(evidence, settled.gates.declared),
+        limits=settled,
+        excused=excused,
+        baseline={"source": chosen.source, "revision": chosen.revision, "reason": chosen.reason},
+        looks=evidence.looks,
+        metrics=measure(evidence),
+        parameters=changed_parameters(chosen.revision),
+        test={
+            "examples": len(evidence.test),
+            "hash": evidence.data.get("test_hash"),
+            "changed": test_changed(evidence.data, chosen.folder),
+        },
+        files=files,
+        notes=find_contradictions(evidence),
+    )
+
+
+def refuse(
+    reason: str, settled: limits.Limits, chosen: baseline.Baseline, files: dict[str, str]
+) -> verdict.Outcome:
+    """Returns the outcome where the model could not be scored at all."""
+    answer = Verdict("fail", f"The model cannot be judged: {reason.rstrip('.')}.")
+    return verdict.Outcome(
+        gates=dict.fromkeys(settled.gates.declared, answer),
+        limits=settled,
+        excused=False,
+        baseline={"source": chosen.source, "revision": chosen.revision, "reason": chosen.reason},
+        looks=None,
+        metrics=[],
+        parameters=changed_parameters(chosen.revision),
+        test={"examples": None, "hash": None, "changed": None},
+        files=files,
+        notes=[],
+    )
+
+
+def judge(evidence: Evidence, declared: dict[str, Any]) -> dict[str, Verdict]:
+    """Asks every gate; one that cannot work with its options fails and says so."""
+    verdicts = {}
+    for name, options in declared.items():
+        try:
+            verdicts[name] = pick("gates", name).judge(evidence, options)
+        except UserError as error:
+            verdicts[name] = Verdict("fail", f"{error}.")
+    return verdicts
+
+
+def measure(evidence: Evidence, confidence: float = 0.95) -> list[dict[str, Any]]:
+    """Returns every metric of the objective beside the baseline's, with intervals for display."""
+    rows = []
+    for name in evidence.objective.MEASURES:
+        metric = evidence.metric(name, "")
+        found = metric.measure(evidence.labels, evidence.candidate.outputs, confidence, 2).interval
+        row: dict[str, Any] = {
+            "metric": name,
+            "candidate": found.estimate,
+            "baseline": None,
+            "difference": None,
+        }
+        row |= {"lower": None, "upper": None, "candidate_lower": found.lower, "candidate_upper": found.upper}
+        if evidence.baseline is not None:
+            outputs = evidence.candidate.outputs, evidence.baseline.outputs
+            change = metric.compare(evidence.labels, *outputs, confidence, 2).interval
+            row |= {"baseline": found.estimate - change.estimate, "difference": change.estimate}
+            row |= {"lower": change.lower, "upper": change.upper}
+        rows.append(
+            {
+                key: None if isinstance(value, float) and not np.isfinite(value) else value
+                for key, value in row.items()
+            }
+        )
+    return rows
+
+
+def find_contradictions(evidence: Evidence) -> list[str]:
+    """Says where the files that the model comes with claim what was not found here."""
+    notes = []
+    metrics, inference = _claims(MODELS / "metrics.json"), _claims(MODELS / "inference.json")
+    scored = evidence.objective.score(evidence.labels, evidence.candidate.outputs, evidence.classes)
+    for name, value in scored.items():
+        claimed = metrics.get(name)
+        if isinstance(value, float) and not _agrees(claimed, value):
+            notes.append(f"{MODELS / 'metrics.json'} claims {name} {claimed}, the gate found {value:.4f}.")
+    if inference.get("classes") != evidence.classes:
+        notes.append(f"{MODELS / 'inference.json'} names other classes than the prepared data.")
+    return notes
+
+
+def _claims(path: Path) -> dict[str, Any]:
+    """Returns what a file says, nothing if it is not there or says nothing in JSON."""
+    try:
+        content = read_json(path)
+    except UserError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _agrees(claimed: Any, value: float) -> bool:
+    return isinstance(claimed, int | float) and abs(claimed - value) <= CLAIMED * max(1.0, abs(value))
+
+
+def changed_parameters(revision: str | None) -> list[dict[str, Any]]:
+    """Returns what params.yaml says otherwise than at the baseline's commit."""
+    text = baseline.show(revision, str(params.PATH)) if revision else None
+    if text is None:
+        return []
+    was = flatten(params.parse(text, f"{revision}:{params.PATH}"))
+    now = flatten(params.parse(params.PATH.read_bytes(), params.PATH))
+    return [
+        {"key": key, "baseline": was.get(key), "candidate": now.get(key)}
+        for key in dict.fromkeys([*now, *was])
+        if was.get(key) != now.get(key)
+    ]
+
+
+def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns nested keys as dotted ones, each with its value as JSON can hold it."""
+    if not isinstance(content, dict) or not content:
+        return {
+            prefix: content if isinstance(content, str | int | float | bool | list | None) else str(content)
+        }
+    parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def test_changed(data: dict[str, Any], folder: Path | None) -> bool | None:
+    """Whether the baseline was made with another test split; None if that is not known."""
+    path = folder and folder / "inference.json"
+    if not path or not path.exists():
+        return None
+    known = _claims(path).get("data", {}).get("test_hash")
+    return None if known is None else bool(known != data.get("test_hash"))
+
+
+def hash_files() -> dict[str, str]:
+    """Returns the SHA-256 of every file of the model: exactly these may be published."""
+    files = sorted(path for path in MODELS.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {path.as_posix(): sha256(path) for path in files}
+
+
+# ── The files ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write(outcome: verdict.Outcome, settings: params.Params, evidence: Evidence | None) -> None:
+    """Writes build/gate whole."""
+    task = pick("tasks", settings.task)
+    pictures: dict[str, str] = {}
+    with replacing(GATE) as folder:
+        folder.mkdir()
+        if (MODELS / "history.json").exists():
+            curves = draw_curves(pd.DataFrame(read_json(MODELS / "history.json")))
+            (folder / "accuracy.png").write_bytes(encode_png(curves))
+            pictures["accuracy.png"] = "Learning curves"
+        for answer in outcome.gates.values():
+            for name, shown in answer.shown.items():
+                assert evidence is not None  # without it no gate was asked
+                figure = draw_examples(task, evidence.test.inputs, shown)
+                (folder / f"{name}.png").write_bytes(encode_png(figure))
+                pictures[f"{name}.png"] = f"{name.replace('_', ' ').capitalize()}: {shown.attrs['caption']}"
+        write_json(folder / "gate.json", outcome.to_json())
+        (folder / "gate.md").write_text(verdict.to_markdown(outcome, pictures))
+        (folder / "gates.xml").write_bytes(verdict.to_junit(outcome))
+
+
+if __name__ == "__main__":
+    command.run(main)

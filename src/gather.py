@@ -1,0 +1,168 @@
+"""Gathers the evidence for the gates: both models are scored here, side by side on the same test examples."""
+
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src import baseline, engine, limits, looks, params, prepared, scoring
+from src.errors import UserError
+from src.evidence import Evidence, Model
+from src.files import read_json
+from src.plugin import pick
+
+MODELS = Path("src/models")
+
+
+def choose_baseline(scratch: Path, target: str | None, given: Path | None) -> tuple[baseline.Baseline, str]:
+    """Finds the baseline.
+
+    Args:
+        scratch: A folder for its files.
+        target: The target branch, if it was said.
+        given: The folder of the baseline, if it was said.
+
+    Returns:
+        The baseline, and why it cannot be had although it should be: the gates that need it then fail.
+    """
+    if given:
+        return baseline.Baseline("published", None, given, f"{given}, as the command line says"), ""
+    try:
+        return baseline.find(scratch, target), ""
+    except UserError as error:
+        return baseline.Baseline("none", None, None, f"none: {error}"), str(error)
+
+
+def gather(
+    settings: params.Params, settled: limits.Limits, chosen: baseline.Baseline, trouble: str
+) -> tuple[Evidence, bool]:
+    """Scores both models and gathers what the gates look at.
+
+    Args:
+        settings: params.yaml.
+        settled: the gates that hold.
+        chosen: the baseline.
+        trouble: why it cannot be had although it should be.
+
+    Returns:
+        The evidence, and whether the override excuses a baseline that is no longer comparable.
+
+    Raises:
+        UserError: If the model or the prepared data cannot be read.
+    """
+    splits = {name: prepared.Split.open(name) for name in ("train", "validation", "test")}
+    data = read_json(prepared.FOLDER / "data.json")
+    path = MODELS / "model.keras"
+    network = engine.load(path)
+    candidate = score(network, path, splits["test"], data["names"])
+    count, uncounted = count_looks(data, path)
+    found: dict[str, Any] = {
+        "candidate": candidate,
+        "missing": trouble or chosen.reason,
+        "broken": bool(trouble) or settled.gates.rules.on_no_baseline == "fail",
+    }
+    excused = False
+    if chosen.folder:
+        try:
+            found |= look_at_baseline(network, chosen.folder, splits["test"], data)
+        except UserError as error:
+            excused = bool(settled.override)
+            found |= {"missing": str(error), "broken": not excused}
+    evidence = Evidence(
+        objective=pick("objectives", data["objective"]),
+        classes=data["names"],
+        splits=splits,
+        data=data,
+        looks=count,
+        uncounted=uncounted,
+        widen=widening(settled.gates.declared, count),
+        fingerprint=getattr(pick("tasks", settings.task), "fingerprint", None),
+        **found,
+    )
+    return evidence, excused
+
+
+def widening(declared: dict[str, Any], count: int | None) -> Callable[[float], float]:
+    """Returns the confidence that a verdict must use, as a function of the one that was asked for."""
+
+    def widen(confidence: float) -> float:
+        for name, options in declared.items():
+            gate = pick("gates", name)
+            if count and hasattr(gate, "widen"):
+                confidence = gate.widen(confidence, count, options)
+        return confidence
+
+    return widen
+
+
+def look_at_baseline(
+    network: Any, folder: Path, test: prepared.Split, data: dict[str, Any]
+) -> dict[str, Any]:
+    """Scores the baseline beside the candidate; returns the parts of the evidence that this makes.
+
+    Raises:
+        UserError: If it cannot be loaded, or answers another question.
+    """
+    check_comparable(folder, data)
+    path = folder / "model.keras"
+    model = engine.load(path)
+    baseline = score(model, path, test, data["names"])
+    seconds, measured_by = time_both(network, model, folder, test.inputs)
+    return {"baseline": baseline, "missing": "", "latency": seconds, "engine": measured_by}
+
+
+def score(network: Any, path: Path, test: prepared.Split, classes: list[str] | None) -> Model:
+    """Scores a model on the test split.
+
+    Raises:
+        UserError: If it takes other inputs or knows other classes.
+    """
+    outputs = scoring.predict(network, test, path)
+    if classes is not None and outputs.shape[1:] != (len(classes),):
+        raise UserError(
+            f"{path}: has {outputs.shape[-1]} outputs, expected one for each of {len(classes)} classes"
+        )
+    return Model(outputs, path.stat().st_size, network.count_params())
+
+
+def check_comparable(folder: Path, data: dict[str, Any]) -> None:
+    """Checks that the baseline answers the same question.
+
+    Raises:
+        UserError: If it predicts something else, has other classes, or takes other inputs.
+    """
+    known = read_json(folder / "inference.json")
+    encoder = read_json(prepared.FOLDER / "encoder.json")
+    here = {"objective": data["objective"], "classes": data["names"], "encoder": encoder}
+    for key, what in (("objective", "objective"), ("classes", "classes"), ("encoder", "inputs")):
+        if known.get(key) != here[key]:
+            raise UserError(
+                f"the baseline has other {what}, {_brief(known.get(key))}, than this model, "
+                f"{_brief(here[key])}; to go on without a comparison, say why in gates.override"
+            )
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 160 else text[:157] + "…"
+
+
+def time_both(network: Any, other: Any, folder: Path, inputs: np.ndarray) -> tuple[np.ndarray, str]:
+    """Times candidate and baseline side by side, as ONNX where both have such a file."""
+    paths = [MODELS / "model.onnx", folder / "model.onnx"]
+    if all(path.exists() for path in paths) and importlib.util.find_spec("onnxruntime"):
+        return scoring.latencies(*(scoring.one_example_onnx(path, inputs) for path in paths)), "ONNX Runtime"
+    return scoring.latencies(*(scoring.one_example(model, inputs) for model in (network, other))), "Keras"
+
+
+def count_looks(data: dict[str, Any], path: Path) -> tuple[int | None, str]:
+    """Returns how many models the test split has judged, or None and why they cannot be counted."""
+    with open(path, "rb") as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    try:
+        return looks.count(data["test_hash"], md5), ""
+    except UserError as error:
+        return None, str(error)

@@ -1,0 +1,65 @@
+"""Pictures that the report and the gate both draw."""
+
+import io
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = {"training": "#2b6cb0", "validation": "#dd6b20"}
+
+
+def draw_curves(history: pd.DataFrame) -> "Figure":
+    """Draws loss and metrics of training and validation over the epochs, the best epoch marked."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    names = [name.removeprefix("val_") for name in history if str(name).startswith("val_")]
+    names.sort(key=lambda name: name != "loss")
+    figure = Figure(figsize=(5 * len(names), 3.6), layout="constrained")
+    best = history["epoch"][history["val_loss"].idxmin()]
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for column, (label, colour) in zip((name, f"val_{name}"), COLOURS.items(), strict=True):
+            axes.plot(history["epoch"], history[column], marker=".", color=colour, label=label)
+        axes.axvline(best, color="#999", linewidth=1, linestyle=":", label="epoch kept")
+        axes.set(xlabel="epoch", title=name.replace("_", " "))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.2)
+    return figure
+
+
+def draw_examples(task: ModuleType, inputs: np.ndarray, shown: pd.DataFrame) -> "Figure":
+    """Draws test examples in a square grid.
+
+    Args:
+        task: The task's plug-in.
+        inputs: The encoded test inputs.
+        shown: `title` of each example to show, indexed by its position in `inputs`.
+    """
+    from matplotlib.figure import Figure
+
+    side = max(1, int(np.ceil(np.sqrt(len(shown)))))
+    figure = Figure(figsize=(1.2 * side, 1.5 * side))
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.94, wspace=0.05, hspace=0.4)
+    if shown.empty:
+        figure.text(0.5, 0.5, "there is none", ha="center", va="center")
+        return figure
+    grid = figure.subplots(side, side, squeeze=False)
+    for axes, (position, title) in zip(grid.flat, shown["title"].items(), strict=False):
+        task.draw(axes, inputs[position])
+        axes.set_title(title, fontsize=7, pad=2)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    return figure
+
+
+def encode_png(figure: "Figure") -> bytes:
+    """Returns a figure as a PNG file without a date or a version in it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    return buffer.getvalue()
