@@ -17,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from src.bootstrap import macro_f1_interval, mean_interval
-from src.paired import fewest_wins_to_reach
 from src.statistics import (
     confidence_after_looks,
     decide,
@@ -26,6 +24,8 @@ from src.statistics import (
     proportion_interval,
     proportion_p_value,
 )
+from src.statistics.bootstrap import macro_f1_interval, mean_interval
+from src.statistics.paired import fewest_wins_to_reach
 
 SETS = 2_000
 SLOW_SETS = 500

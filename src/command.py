@@ -64,7 +64,9 @@ def _record(name: str, seconds: float) -> None:
 
 
 def commit() -> str | None:
-    """Returns the checked-out commit, `-dirty` added when tracked files differ; None outside git."""
+    """Returns the checked-out commit, `-dirty` added when tracked files differ; None without git."""
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or None
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+    except FileNotFoundError:  # no git on this machine
+        return None

@@ -20,15 +20,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src import baseline, command, git, limits, params, verdict
+from src import command, git, params
 from src.errors import UserError
-from src.evidence import Evidence, Verdict
 from src.files import read_json, replacing, sha256, write_json
-from src.gather import MODELS, choose_baseline, gather
+from src.judgement import baseline, limits, verdict
+from src.judgement.evidence import Evidence, Verdict
+from src.judgement.gather import MODELS, choose_baseline, gather
 from src.pictures import draw_curves, draw_examples, encode_png
 from src.plugin import pick
 
 GATE = Path("build/gate")
+JUDGES = (
+    *(".gitlab-ci.yml", "Makefile", "templates", "src/evaluate/gate.py", "src/gates", "src/judgement"),
+    *("src/lock", "src/objectives", "src/publish", "src/scoring.py", "src/statistics", "src/stores"),
+)
 CLAIMED = 0.005  # by which a metric may differ from machine to machine
 
 
@@ -39,17 +44,18 @@ def main() -> None:
         GATE, ignore_errors=True
     )  # an older verdict must not outlive a gate that stops with an error
     settings = params.load()
-    settled = settle(settings.gates, arguments.target)
+    revision = find_target(arguments.target)
+    settled = settle(settings.gates, revision)
     files = hash_files()
     with tempfile.TemporaryDirectory(prefix="sluice-") as scratch:
         chosen, trouble = choose_baseline(Path(scratch), arguments.target, arguments.baseline)
         try:
             evidence, excused = gather(settings, settled, chosen, trouble)
         except UserError as error:  # no evidence, no pass: every gate says why
-            outcome = refuse(str(error), settled, chosen, files)
+            outcome = refuse(str(error), settled, chosen, files, revision)
             write(outcome, settings, None)
         else:
-            outcome = decide(evidence, excused, settled, chosen, files)
+            outcome = decide(evidence, excused, settled, chosen, files, revision)
             write(outcome, settings, evidence)
     print(verdict.to_table(outcome))
     print(f"{GATE / 'gate.md'} tells the whole story")
@@ -71,18 +77,27 @@ def parse() -> argparse.Namespace:
 # ── The limits ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def settle(own: params.Gates, target: str | None) -> limits.Limits:
-    """Returns the gates to apply: this checkout's, and the target branch's where they are stricter.
+def find_target(target: str | None) -> str | None:
+    """Returns the commit of the branch whose limits hold, None where there is no such branch.
 
     Raises:
-        UserError: If the target branch is not in this clone, or no gate is declared.
+        UserError: If the target branch is not in this clone.
     """
     name = target or baseline.target_branch()
     revision = name and (git.commit(f"origin/{name}") or git.commit(name))
     if name and not revision:
         raise UserError(f"git: the target branch {name!r} is not in this clone; run `git fetch origin`")
+    return revision
+
+
+def settle(own: params.Gates, revision: str | None) -> limits.Limits:
+    """Returns the gates to apply: this checkout's, and the target branch's where they are stricter.
+
+    Raises:
+        UserError: If no gate is declared.
+    """
     text = baseline.show(revision, str(params.PATH)) if revision else None
-    settled = limits.settle(own, text, f"{name}:{params.PATH}")
+    settled = limits.settle(own, text, f"{revision}:{params.PATH}")
     if not settled.gates.declared:
         raise UserError(f"{params.PATH}: gates: declares no gate, expected one at least, such as `minimum:`")
     return settled
@@ -97,6 +112,7 @@ def decide(
     settled: limits.Limits,
     chosen: baseline.Baseline,
     files: dict[str, str],
+    revision: str | None,
 ) -> verdict.Outcome:
     """Asks every gate, and puts what else a person should know beside the answers."""
     return verdict.Outcome(
@@ -113,12 +129,17 @@ def decide(
             "changed": test_changed(evidence.data, chosen.folder),
         },
         files=files,
-        notes=find_contradictions(evidence),
+        contradictions=find_contradictions(evidence),
+        notes=find_edits(revision),
     )
 
 
 def refuse(
-    reason: str, settled: limits.Limits, chosen: baseline.Baseline, files: dict[str, str]
+    reason: str,
+    settled: limits.Limits,
+    chosen: baseline.Baseline,
+    files: dict[str, str],
+    revision: str | None,
 ) -> verdict.Outcome:
     """Returns the outcome where the model could not be scored at all."""
     answer = Verdict("fail", f"The model cannot be judged: {reason.rstrip('.')}.")
@@ -132,7 +153,8 @@ def refuse(
         parameters=changed_parameters(chosen.revision),
         test={"examples": None, "hash": None, "changed": None},
         files=files,
-        notes=[],
+        contradictions=[],
+        notes=find_edits(revision),
     )
 
 
@@ -186,6 +208,14 @@ def find_contradictions(evidence: Evidence) -> list[str]:
     if inference.get("classes") != evidence.classes:
         notes.append(f"{MODELS / 'inference.json'} names other classes than the prepared data.")
     return notes
+
+
+def find_edits(revision: str | None) -> list[str]:
+    """Says which files of the gate itself differ from the target branch's: a person must judge those."""
+    base = revision and git.merge_base(revision, "HEAD")
+    changed = git.run("diff", "--name-only", "--relative", base, "--", *JUDGES) if base else None
+    names = (changed or b"").decode().split()
+    return [f"This change edits what judges it: {', '.join(names)}."] if names else []
 
 
 def _claims(path: Path) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 The promise of every file here, none of which imports Keras or reads a file:
 
     Options                     a pydantic model: what `gates.<name>:` in params.yaml takes, with defaults
-    STRICTER                    key → which of two values is the stricter, f(target, candidate) (src.limits);
-                                keys that are not in it decide nothing
-    judge(evidence, options)    looks at a `src.evidence.Evidence` and returns a `Verdict`: pass, fail or not
-                                enough data, with the numbers and a sentence
+    STRICTER                    key → which of two values is the stricter, f(target, candidate), of
+                                src.judgement.limits; keys that are not in it decide nothing
+    judge(evidence, options)    looks at an `Evidence` (src.judgement.evidence) and returns a `Verdict`: pass,
+                                fail or not enough data, with the numbers and a sentence
 
 A gate that knows how often the test set was used also exports `widen(confidence, looks, options)`, the
 confidence that all gates then use instead of the one asked for.

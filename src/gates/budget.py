@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from src.evidence import Evidence, Verdict, worst
 from src.gates import Confidence
-from src.limits import lower
+from src.judgement.evidence import Evidence, Verdict, worst
+from src.judgement.limits import lower
 from src.params import Section
 
 Positive = Annotated[float, Field(gt=0)]

@@ -1,11 +1,12 @@
 """What the model says of its own certainty is true: the expected calibration error is under its limit.
 
-Guo et al. (2017), "On calibration of modern neural networks". `src.bootstrap` says how it is bounded.
+Guo et al. (2017), "On calibration of modern neural networks". How it is bounded is said by
+`src.statistics.bootstrap`.
 """
 
-from src.evidence import Evidence, Verdict
 from src.gates import Confidence, Portion, maximum
-from src.limits import same
+from src.judgement.evidence import Evidence, Verdict
+from src.judgement.limits import same
 from src.params import Section
 
 

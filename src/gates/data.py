@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from src.evidence import Evidence, Verdict
 from src.gates import Portion
+from src.judgement.evidence import Evidence, Verdict
 from src.params import Section
 from src.prepared import Split
 

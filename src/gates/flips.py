@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from src.errors import UserError
-from src.evidence import Evidence, Verdict, weigh
 from src.gates import Confidence, Portion
-from src.limits import same
-from src.measures import Share, find_share
+from src.judgement.evidence import Evidence, Verdict, weigh
+from src.judgement.limits import same
+from src.judgement.measures import Share, find_share
 from src.params import Section
 
 SHOWN = 25

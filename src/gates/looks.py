@@ -1,15 +1,16 @@
 """A test set wears out: each model that it judged has told whoever made the next one something about it.
 
 The more models it has judged, the more confidence every other gate asks for, and past the limit it takes a
-fresh test set. Models are counted from the history of dvc.lock in git (src/looks.py), nothing else is kept.
+fresh test set. Models are counted from the history of dvc.lock in git (src/judgement/looks.py); nothing
+else is kept.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from src.evidence import Evidence, Verdict, say_confidence
-from src.limits import last_of
+from src.judgement.evidence import Evidence, Verdict, say_confidence
+from src.judgement.limits import last_of
 from src.params import Section
 
 

@@ -1,9 +1,9 @@
 """The metric, of which less is better, is at most the limit, with the stated confidence."""
 
 from src.errors import UserError
-from src.evidence import Evidence, Verdict, weigh
 from src.gates import Confidence
-from src.limits import same
+from src.judgement.evidence import Evidence, Verdict, weigh
+from src.judgement.limits import same
 from src.params import Section
 
 

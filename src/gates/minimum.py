@@ -4,9 +4,9 @@ For a metric of which less is better there is `maximum`.
 """
 
 from src.errors import UserError
-from src.evidence import Evidence, Verdict, weigh
 from src.gates import Confidence
-from src.limits import same
+from src.judgement.evidence import Evidence, Verdict, weigh
+from src.judgement.limits import same
 from src.params import Section
 
 

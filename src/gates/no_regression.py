@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from src.evidence import Evidence, Verdict, weigh
 from src.gates import Confidence
-from src.limits import same
+from src.judgement.evidence import Evidence, Verdict, weigh
+from src.judgement.limits import same
 from src.params import Section
 
 

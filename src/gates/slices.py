@@ -11,10 +11,10 @@ import pandas as pd
 from pydantic import field_validator
 
 from src.errors import UserError, nearest
-from src.evidence import Evidence, Verdict, say_confidence, say_needed, say_number, worst
 from src.gates import Confidence
-from src.limits import higher_for_each, same
-from src.measures import Measure
+from src.judgement.evidence import Evidence, Verdict, say_confidence, say_needed, say_number, worst
+from src.judgement.limits import higher_for_each, same
+from src.judgement.measures import Measure
 from src.params import Section
 
 MOST = 200  # slices; a column with more values is a number or a name, not a way to slice

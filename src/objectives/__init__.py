@@ -4,7 +4,7 @@ The promise of every file here, none of which imports Keras:
 
     LOSS, METRICS           Keras names, for `compile`
     MEASURES                name → how the gate measures a metric on the test split: one of `KINDS` in
-                            src/measures.py, and the functions that it takes
+                            src/judgement/measures.py, and the functions that it takes
     classes(labels)         the sorted class names, or None where labels are numbers
     encode(labels, classes) the labels as the array that the loss takes
     output(classes)         (units, activation) of the network's last layer

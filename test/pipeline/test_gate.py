@@ -13,9 +13,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from src import command, engine, verdict
+from src import command, engine
 from src.evaluate import gate, report, score
 from src.files import read_json, sha256, write_json
+from src.judgement import verdict
 from src.train import fit, prepare
 
 GATES = {
@@ -153,7 +154,7 @@ def test_a_worse_model_is_stopped_and_what_it_broke_is_shown(fresh, run):
     assert "newly_broken.png" in (gate.GATE / "gate.md").read_text()
 
 
-def test_forged_files_change_nothing_and_are_told(fresh, run):
+def test_forged_files_change_no_gate_and_fail_by_themselves(fresh, run):
     spoil(Path("src/models/model.keras"), 0.9)
     _, honest = run("--baseline", "baseline")
     forged = {**read_json("src/models/metrics.json"), "accuracy": 0.999, "macro_f1": 0.999}
@@ -163,7 +164,8 @@ def test_forged_files_change_nothing_and_are_told(fresh, run):
     assert code == 1
     assert untimed(result)["gates"] == untimed(honest)["gates"]
     assert result["metrics"] == honest["metrics"]
-    assert any("claims accuracy 0.999" in note for note in result["notes"])
+    assert any("claims accuracy 0.999" in claim for claim in result["contradictions"])
+    assert "claim what was not found" in result["sentence"]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from src import baseline
 from src.errors import UserError
 from src.files import sha256
+from src.judgement import baseline
 
 FILES = {"model.keras", "inference.json", "metrics.json", "history.json"}
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from src import bootstrap, paired, power, statistics
+from src import statistics
+from src.statistics import bootstrap, paired, power
 
 SETS = 2_000
 ERROR = 0.05

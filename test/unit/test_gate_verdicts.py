@@ -16,9 +16,10 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
-from src import limits, params, verdict
+from src import params
 from src.errors import UserError
-from src.evidence import Evidence, Model, Verdict, say_confidence
+from src.judgement import limits, verdict
+from src.judgement.evidence import Evidence, Model, Verdict, say_confidence
 from src.objectives import classification
 from src.plugin import names, pick
 from src.prepared import Split
@@ -504,6 +505,7 @@ def outcome(settled: limits.Limits | None = None, excused: bool = False, **gates
         parameters=[],
         test={"examples": 10, "hash": "0", "changed": None},
         files={},
+        contradictions=[],
         notes=[],
     )
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from src import looks
 from src.errors import UserError
+from src.judgement import looks
 
 LOCK = """\
 schema: '2.0'

@@ -9,7 +9,8 @@ from scipy import stats
 from scipy.optimize import brentq
 from sklearn.metrics import f1_score
 
-from src import bootstrap, paired, power, statistics
+from src import statistics
+from src.statistics import bootstrap, paired, power
 
 # What statsmodels calls alpha is the error of both bounds.
 ALPHAS: list[tuple[statistics.Sides, float]] = [(2, 0.05), (1, 0.10)]

@@ -9,8 +9,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from src import baseline, git, lock
+from src import git, lock
 from src.errors import UserError
+from src.judgement import baseline
 
 INFERENCE = "src/models/inference.json"
 # An entry as DVC writes it. Reading YAML takes 30 ms for each dvc.lock, and there may be thousands.

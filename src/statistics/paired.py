@@ -170,7 +170,7 @@ def fewest_wins_to_reach(totals: Integers, examples: int, limit: float, confiden
     """For each number of discordant examples, the fewest wins whose exact bound reaches a limit.
 
     The same test as `paired_interval(...).lower >= limit`, for many outcomes at once: the critical
-    region that `src/power.py` needs. A range of a few hundred consecutive totals is quick.
+    region that `src/statistics/power.py` needs. A range of a few hundred consecutive totals is quick.
 
     Args:
         totals: shape `[k]`, increasing numbers of discordant examples, wins plus losses.

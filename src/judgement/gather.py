@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from src import baseline, engine, limits, looks, params, prepared, scoring
+from src import engine, params, prepared, scoring
 from src.errors import UserError
-from src.evidence import Evidence, Model
 from src.files import read_json
+from src.judgement import baseline, limits, looks
+from src.judgement.evidence import Evidence, Model
 from src.plugin import pick
 
 MODELS = Path("src/models")

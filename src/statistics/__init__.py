@@ -3,8 +3,8 @@
 In:  counts of right and wrong answers, or p-values.
 Out: an `Interval`, a confidence, or `pass`, `fail`, `not enough data`.
 
-`src/paired.py` compares two models on the same examples, `src/bootstrap.py` covers metrics that
-are not proportions, `src/power.py` says how many examples a verdict would take.
+`paired.py` compares two models on the same examples, `bootstrap.py` covers metrics that are not proportions,
+`power.py` says how many examples a verdict would take.
 
 Every interval function takes `confidence` and `sides`. With `sides=1`, which verdicts use, each
 bound on its own is right with that confidence, so that neither a false pass nor a false fail is

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import jinja2
 
-from src.evidence import Answer, Verdict, say_confidence, say_number
-from src.limits import Limits
+from src.judgement.evidence import Answer, Verdict, say_confidence, say_number
+from src.judgement.limits import Limits
 
 TEMPLATE = Path(__file__).with_suffix(".md.jinja")
 REPORT = "src/models/report/index.html"
@@ -31,6 +31,7 @@ class Outcome:
         parameters: rows of `key`, `baseline`, `candidate`: what differs.
         test: `examples`, `hash`, `changed`.
         files: path → SHA-256 of what was judged.
+        contradictions: sentences on what the model's own files claim and the gate did not find; each fails.
         notes: sentences on what a person should look at.
     """
 
@@ -43,6 +44,7 @@ class Outcome:
     parameters: list[dict[str, Any]]
     test: dict[str, Any]
     files: dict[str, str]
+    contradictions: list[str]
     notes: list[str]
 
     @property
@@ -57,9 +59,9 @@ class Outcome:
 
     @property
     def verdict(self) -> Answer:
-        """The whole: as good as the worst gate, and a fail if a limit was loosened without a reason."""
+        """The whole: as good as the worst gate; a loosened limit or a false claim fails by itself."""
         answers = {verdict.verdict for verdict in self.gates.values()}
-        if "fail" in answers or (self.limits.loosened and not self.override):
+        if "fail" in answers or self.contradictions or (self.limits.loosened and not self.override):
             return "fail"
         return "not enough data" if "not enough data" in answers and not self.tolerant else "pass"
 
@@ -83,6 +85,7 @@ class Outcome:
             reasons += [f"{_list(unsure)} had not enough data"] if unsure else []
             if loosened and not self.override:
                 reasons.append(f"{_list(loosened)} would be looser than on the target branch")
+            reasons += ["the model's files claim what was not found"] if self.contradictions else []
             return f"Fail: {'; '.join(reasons)}."
         text = f"Pass: all {len(self.gates)} gates let this model through"
         warned = [name for name in self.gates if self.warns(name)]
@@ -106,6 +109,7 @@ class Outcome:
             "metrics": self.metrics,
             "parameters": self.parameters,
             "test": self.test,
+            "contradictions": self.contradictions,
             "notes": self.notes,
             "files": self.files,
         }

@@ -82,7 +82,7 @@ class Share:
         self, labels: Array, candidate: Array, baseline: Array, confidence: float, sides: "Sides" = 1
     ) -> Finding:
         """Compares two models: the exact paired interval for a verdict, Tango's for display (`sides=2`)."""
-        from src import paired, power
+        from src.statistics import paired, power
 
         pair = self.right(labels, candidate), self.right(labels, baseline)
         wins, losses, examples = paired.count_discordant(*pair)
@@ -153,7 +153,7 @@ class Mean(_Resampled):
     def _interval(
         self, labels: Array, candidate: Array, baseline: Array | None, confidence: float, sides: "Sides"
     ) -> "Interval":
-        from src.bootstrap import mean_interval
+        from src.statistics.bootstrap import mean_interval
 
         values = self.values(labels, candidate)
         if baseline is not None:
@@ -175,7 +175,7 @@ class MacroF1(_Resampled):
     def _interval(
         self, labels: Array, candidate: Array, baseline: Array | None, confidence: float, sides: "Sides"
     ) -> "Interval":
-        from src.bootstrap import macro_f1_interval
+        from src.statistics.bootstrap import macro_f1_interval
 
         other = None if baseline is None else self.predicted(baseline)
         return macro_f1_interval(labels, self.predicted(candidate), other, confidence, sides)
@@ -199,7 +199,7 @@ class Calibration(_Resampled):
     def _interval(
         self, labels: Array, candidate: Array, baseline: Array | None, confidence: float, sides: "Sides"
     ) -> "Interval":
-        from src import bootstrap
+        from src.statistics import bootstrap
 
         stated, right = self.stated(candidate), self.right(labels, candidate)
         if baseline is None:
@@ -228,8 +228,7 @@ def build(kind: str, **functions: Any) -> Measure:
 
 def find_share(count: int, examples: int, confidence: float, sides: "Sides" = 1) -> Finding:
     """Returns a share of the examples with its exact interval; Wilson's for display (`sides=2`)."""
-    from src import power
-    from src.statistics import proportion_interval
+    from src.statistics import power, proportion_interval
 
     method: Literal["exact", "wilson"] = "exact" if sides == 1 else "wilson"
     interval = proportion_interval(count, examples, confidence, sides, method)
@@ -241,7 +240,7 @@ def find_share(count: int, examples: int, confidence: float, sides: "Sides" = 1)
 
 
 def _find_resampled(interval: "Interval", examples: int) -> Finding:
-    from src import bootstrap, power
+    from src.statistics import bootstrap, power
 
     def needed(limit: float) -> float:
         deviation = interval.standard_error * math.sqrt(examples)

@@ -1,6 +1,7 @@
 """What a gate judges, and what it answers.
 
-The evidence is gathered once (src/gather.py); each file of `src/gates/` looks at it and returns a `Verdict`.
+The evidence is gathered once (src/judgement/gather.py); each file of `src/gates/` looks at it and returns a
+`Verdict`.
 """
 
 import math
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from src.errors import UserError, nearest
-from src.measures import Finding, Measure, build
+from src.judgement.measures import Finding, Measure, build
 from src.prepared import Split
 
 Answer = Literal["pass", "fail", "not enough data"]

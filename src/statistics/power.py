@@ -13,8 +13,8 @@ import math
 
 from scipy.stats import binom, norm
 
-from src.paired import fewest_wins_to_reach, likely_totals, share_with, tango_score
 from src.statistics import error_per_bound
+from src.statistics.paired import fewest_wins_to_reach, likely_totals, share_with, tango_score
 
 
 def proportion_power(examples: int, truth: float, limit: float, confidence: float = 0.95) -> float:
