@@ -7,7 +7,8 @@ SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 UV := uv==0.13.9
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+PYTEST := -m "not slow" --numprocesses auto --dist loadfile
+export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .PHONY: help
 help:  ## list the targets
@@ -21,14 +22,73 @@ repro: $(VENV)/run  ## train, score and report what params.yaml says (dvc repro)
 	dvc repro
 
 .PHONY: test
-test: $(VENV)/test  ## style, types, layers and the fast tests
+test: check ci-lint  ## check, and the tests of whole stages and commands
+	pytest $(PYTEST) test/pipeline
+
+# ── The gate: what .gitlab-ci.yml runs ──────────────────────────────────────────────────────────────────
+
+.PHONY: check
+check: $(VENV)/test  ## style, types, layers and the fast tests
 	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports
-	pytest -m "not slow"
+	pytest $(PYTEST) test/unit
+
+.PHONY: model
+model: $(VENV)/run  ## the model to judge: from the DVC remote and verified; without one, trained here
+	if [[ -n "$$(dvc remote list)" && -z "$${FORK:-}" ]]; then $(MAKE) verify pull; else $(MAKE) repro; fi
+	$(MAKE) remake
+
+.PHONY: remake
+remake: $(VENV)/run  ## make anew, from data and model alone, all that a merge request could have forged
+	python -m src.train.prepare
+	python -m src.lock verify
+	python -m src.evaluate.score
+	python -m src.evaluate.export
+	python -m src.evaluate.report
+
+.PHONY: verify
+verify: $(VENV)/run  ## does dvc.lock match code, parameters and data, and does the DVC remote hold what it names?
+	python -m src.lock verify $$([[ -z "$$(dvc remote list)" ]] || echo --remote)
+
+.PHONY: pull
+pull: $(VENV)/run  ## bring what dvc.lock names from the DVC remote
+	if [[ -n "$$(dvc remote list)" ]]; then dvc pull; else echo "no DVC remote: nothing to pull"; fi
+
+.PHONY: gate
+gate: $(VENV)/run  ## judge the model: pass, fail or not enough data (build/gate/)
+	python -m src.evaluate.gate
+
+.PHONY: note
+note: $(VENV)/run  ## post build/gate/gate.md to the merge request (GITLAB_TOKEN)
+	python -m src.publish.note
+
+.PHONY: publish
+publish: $(VENV)/run  ## bundle what the gate let through and send it to the stores
+	python -m src.publish.bundle
+	python -m src.publish.publish
+
+.PHONY: train
+train: repro  ## train on a runner, push the model, commit dvc.lock to the merge request's branch
+	if [[ -n "$$(dvc remote list)" ]]; then dvc push; fi
+	python -m src.train.commit
+
+.PHONY: ci
+ci: $(VENV)/test $(VENV)/node  ## run .gitlab-ci.yml on this machine: seven merge requests, branches and tags
+	pytest test/ci
+
+.PHONY: ci-lint
+ci-lint: $(VENV)/test  ## check .gitlab-ci.yml and the shell in it
+	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
+	gitlab-ci-verify --no-lint-api
 
 # ── More ────────────────────────────────────────────────────────────────────────────────────────────────
+
+.PHONY: merge-driver
+merge-driver:  ## let git merge two dvc.lock files (once for each clone)
+	git config merge.dvc-lock.name "dvc.lock by stage"
+	git config merge.dvc-lock.driver "$(abspath $(VENV))/bin/python -m src.lock merge %O %A %B"
 
 .PHONY: test-slow
 test-slow: $(VENV)/test  ## the end-to-end tests that take minutes
@@ -75,3 +135,10 @@ $(VENV)/run: requirements.lock | $(VENV)/uv
 $(VENV)/test: test/requirements.lock | $(VENV)/uv
 	uv pip install --python $(VENV) --require-hashes --requirements test/requirements.lock
 	touch $@ $(VENV)/run
+
+$(VENV)/node: test/ci/package-lock.json | $(VENV)/test
+	command -v rsync > /dev/null || { echo "error: make ci needs rsync: apt-get install rsync"; exit 1; } >&2
+	mkdir -p $@
+	cp test/ci/package.json test/ci/package-lock.json $@
+	npm ci --prefix $@ --silent
+	touch $@
