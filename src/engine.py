@@ -56,9 +56,12 @@ def load(path: Path) -> "keras.Model":
     if not path.exists():
         raise UserError(f"{path}: not found; run `dvc repro`, which makes it")
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        if not isinstance(model, keras.Model) or len(model.inputs or ()) != 1 or len(model.outputs) != 1:
+            raise ValueError("no network of one input and one output")
+        return model
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: expected a Keras model that loads in safe mode, found: {reason}") from None
 
 

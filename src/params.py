@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -23,7 +23,7 @@ PATH = Path("params.yaml")
 class Section(BaseModel):
     """A part of params.yaml. Unknown keys are errors, and `"3"` is not 3."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -96,7 +96,8 @@ class Report(Section):
 class Rules(Section):
     """`gates:` what stands beside the gates themselves."""
 
-    override: str | None = None  # the reason why limits are looser than the target branch's
+    # The reason why limits are looser than the target branch's.
+    override: Annotated[str, StringConstraints(strip_whitespace=True, min_length=10)] | None = None
     on_not_enough_data: Literal["fail", "warn"] = "fail"
     on_no_baseline: Literal["fail", "warn"] = "warn"  # where there is none at all; a broken one always fails
 

@@ -6,6 +6,7 @@ out:  src/models/model.onnx, the same bytes for the same model
 python -m src.evaluate.export
 """
 
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,6 +181,7 @@ def _sort(graph: "onnx.GraphProto") -> None:
         _replace(node.attribute, sorted(node.attribute, key=lambda attribute: attribute.name))
         for inner in _graphs(node):
             _sort(inner)
+    _settle_copies(graph)
     makers = {output: node for node in graph.node for output in node.output if output}
     order: list[onnx.NodeProto] = []
     done: set[str] = set()
@@ -196,6 +198,26 @@ def _sort(graph: "onnx.GraphProto") -> None:
             stack.append((name, True))
             stack.extend((needed, False) for needed in reversed(_needs(node)))
     _replace(graph.node, order)
+
+
+def _settle_copies(graph: "onnx.GraphProto") -> None:
+    """Lets the first of several equal outputs be the one that is computed, the others its copies.
+
+    Which of them the converter makes an Identity of which depends on the order of a set.
+    """
+    positions = {value.name: position for position, value in enumerate(graph.output)}
+    makers = {output: node for node in graph.node for output in node.output if output}
+    for node in graph.node:
+        if node.op_type != "Identity" or node.input[0] not in makers:
+            continue
+        source, copy = node.input[0], node.output[0]
+        if positions.get(copy, math.inf) < positions.get(source, -1):
+            maker = makers[source]
+            for other in graph.node:
+                other.input[:] = [copy if name == source else name for name in other.input]
+            maker.output[:] = [copy if name == source else name for name in maker.output]
+            node.output[:] = [source]
+            makers |= {copy: maker, source: node}
 
 
 def _name(graph: "onnx.GraphProto", names: dict[str, str], prefix: str) -> None:
@@ -230,6 +252,8 @@ def _rename(graph: "onnx.GraphProto", names: dict[str, str]) -> None:
         value.name = names[value.name]
     for node in graph.node:
         node.ClearField("doc_string")
+        if not node.domain:  # unset and empty mean the same
+            node.ClearField("domain")
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names[name] if name else "" for name in node.output]
         for inner in _graphs(node):

@@ -14,6 +14,7 @@ import argparse
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,19 @@ import pandas as pd
 
 from src import command, git, params
 from src.errors import UserError
-from src.files import read_json, replacing, sha256, write_json
-from src.judgement import baseline, limits, verdict
+from src.files import read_json, replacing, write_json
+from src.judgement import baseline, claims, limits, verdict
 from src.judgement.evidence import Evidence, Verdict
 from src.judgement.gather import MODELS, choose_baseline, gather
 from src.pictures import draw_curves, draw_examples, encode_png
 from src.plugin import pick
 
 GATE = Path("build/gate")
-JUDGES = (
-    *(".gitlab-ci.yml", "Makefile", "templates", "src/evaluate/gate.py", "src/gates", "src/judgement"),
-    *("src/lock", "src/objectives", "src/publish", "src/scoring.py", "src/statistics", "src/stores"),
+# What a merge request is about. Whatever else it changes may be part of the gate: the verdict names it.
+SUBJECT = (
+    *("datasets", "params.yaml", "dvc.lock", "src/models", "src/architectures", "src/tasks"),
+    *("recipes", "README.md", "LICENSE"),
 )
-CLAIMED = 0.005  # by which a metric may differ from machine to machine
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
     settings = params.load()
     revision = find_target(arguments.target)
     settled = settle(settings.gates, revision)
-    files = hash_files()
+    files = claims.hash_files()
     with tempfile.TemporaryDirectory(prefix="sluice-") as scratch:
         chosen, trouble = choose_baseline(Path(scratch), arguments.target, arguments.baseline)
         try:
@@ -84,7 +85,7 @@ def find_target(target: str | None) -> str | None:
         UserError: If the target branch is not in this clone.
     """
     name = target or baseline.target_branch()
-    revision = name and (git.commit(f"origin/{name}") or git.commit(name))
+    revision = name and baseline.resolve(name)
     if name and not revision:
         raise UserError(f"git: the target branch {name!r} is not in this clone; run `git fetch origin`")
     return revision
@@ -129,7 +130,7 @@ def decide(
             "changed": test_changed(evidence.data, chosen.folder),
         },
         files=files,
-        contradictions=find_contradictions(evidence),
+        contradictions=claims.find_contradictions(evidence),
         notes=find_edits(revision),
     )
 
@@ -196,39 +197,13 @@ def measure(evidence: Evidence, confidence: float = 0.95) -> list[dict[str, Any]
     return rows
 
 
-def find_contradictions(evidence: Evidence) -> list[str]:
-    """Says where the files that the model comes with claim what was not found here."""
-    notes = []
-    metrics, inference = _claims(MODELS / "metrics.json"), _claims(MODELS / "inference.json")
-    scored = evidence.objective.score(evidence.labels, evidence.candidate.outputs, evidence.classes)
-    for name, value in scored.items():
-        claimed = metrics.get(name)
-        if isinstance(value, float) and not _agrees(claimed, value):
-            notes.append(f"{MODELS / 'metrics.json'} claims {name} {claimed}, the gate found {value:.4f}.")
-    if inference.get("classes") != evidence.classes:
-        notes.append(f"{MODELS / 'inference.json'} names other classes than the prepared data.")
-    return notes
-
-
 def find_edits(revision: str | None) -> list[str]:
     """Says which files of the gate itself differ from the target branch's: a person must judge those."""
     base = revision and git.merge_base(revision, "HEAD")
-    changed = git.run("diff", "--name-only", "--relative", base, "--", *JUDGES) if base else None
-    names = (changed or b"").decode().split()
-    return [f"This change edits what judges it: {', '.join(names)}."] if names else []
-
-
-def _claims(path: Path) -> dict[str, Any]:
-    """Returns what a file says, nothing if it is not there or says nothing in JSON."""
-    try:
-        content = read_json(path)
-    except UserError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _agrees(claimed: Any, value: float) -> bool:
-    return isinstance(claimed, int | float) and abs(claimed - value) <= CLAIMED * max(1.0, abs(value))
+    excluded = [f":(exclude){path}" for path in SUBJECT]
+    changed = git.run("diff", "-z", "--name-only", "--relative", base, "--", ".", *excluded) if base else None
+    names = [name for name in (changed or b"").decode(errors="replace").split("\0") if name]
+    return [f"This change edits what judges it, or may: {', '.join(names)}."] if names else []
 
 
 def changed_parameters(revision: str | None) -> list[dict[str, Any]]:
@@ -236,8 +211,8 @@ def changed_parameters(revision: str | None) -> list[dict[str, Any]]:
     text = baseline.show(revision, str(params.PATH)) if revision else None
     if text is None:
         return []
-    was = flatten(params.parse(text, f"{revision}:{params.PATH}"))
-    now = flatten(params.parse(params.PATH.read_bytes(), params.PATH))
+    was = claims.flatten(params.parse(text, f"{revision}:{params.PATH}"))
+    now = claims.flatten(params.parse(params.PATH.read_bytes(), params.PATH))
     return [
         {"key": key, "baseline": was.get(key), "candidate": now.get(key)}
         for key in dict.fromkeys([*now, *was])
@@ -245,29 +220,13 @@ def changed_parameters(revision: str | None) -> list[dict[str, Any]]:
     ]
 
 
-def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns nested keys as dotted ones, each with its value as JSON can hold it."""
-    if not isinstance(content, dict) or not content:
-        return {
-            prefix: content if isinstance(content, str | int | float | bool | list | None) else str(content)
-        }
-    parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items()]
-    return {key: value for part in parts for key, value in part.items()}
-
-
 def test_changed(data: dict[str, Any], folder: Path | None) -> bool | None:
     """Whether the baseline was made with another test split; None if that is not known."""
     path = folder and folder / "inference.json"
     if not path or not path.exists():
         return None
-    known = _claims(path).get("data", {}).get("test_hash")
+    known = claims.parse(path.read_bytes()).get("data.test_hash")
     return None if known is None else bool(known != data.get("test_hash"))
-
-
-def hash_files() -> dict[str, str]:
-    """Returns the SHA-256 of every file of the model: exactly these may be published."""
-    files = sorted(path for path in MODELS.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {path.as_posix(): sha256(path) for path in files}
 
 
 # ── The files ──────────────────────────────────────────────────────────────────────────────────────────
@@ -279,7 +238,7 @@ def write(outcome: verdict.Outcome, settings: params.Params, evidence: Evidence 
     pictures: dict[str, str] = {}
     with replacing(GATE) as folder:
         folder.mkdir()
-        if (MODELS / "history.json").exists():
+        with suppress(UserError, KeyError, ValueError, AttributeError):  # no curves, but a verdict
             curves = draw_curves(pd.DataFrame(read_json(MODELS / "history.json")))
             (folder / "accuracy.png").write_bytes(encode_png(curves))
             pictures["accuracy.png"] = "Learning curves"

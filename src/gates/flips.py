@@ -38,6 +38,8 @@ def judge(evidence: Evidence, options: Options) -> Verdict:
         )
     if evidence.baseline is None:
         return evidence.without_baseline()
+    if same_model := evidence.unchanged():
+        return same_model
     was = measure.right(evidence.labels, evidence.baseline.outputs)
     now = measure.right(evidence.labels, evidence.candidate.outputs)
     broken = np.flatnonzero(was & ~now)

@@ -29,6 +29,8 @@ def judge(evidence: Evidence, options: Options) -> Verdict:
     measure = evidence.metric(options.metric, "no_regression")
     if evidence.baseline is None:
         return evidence.without_baseline()
+    if same_model := evidence.unchanged():
+        return same_model
     finding = measure.compare(
         evidence.labels,
         evidence.candidate.outputs,

@@ -6,6 +6,7 @@ dvc.lock of that commit names, from DVC's cache or its remote, and is never run 
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from src.errors import UserError
 from src.files import replacing, sha256
 from src.lock.objects import AbsentError, fetch, md5
 
-PUBLISHED = "SLUICE_PUBLISHED"  # the environment's name of the folder of the last published model
+PUBLISHED = "PUBLISH_FOLDER"  # the environment's name of the folder store, where `latest` is the last model
 NEEDED = (lock.MODEL, "src/models/inference.json")
 SHOWN = ("src/models/metrics.json", "src/models/history.json")  # a baseline without them is still one
 LOCAL_NAMES = ("main", "master")
@@ -51,7 +52,7 @@ def find(scratch: Path, target: str | None = None, published: Path | None = None
     Args:
         scratch: A folder for the files; those of a commit go to a folder of its name.
         target: The target branch; None: `target_branch()`.
-        published: The folder of the last published model; None: what $SLUICE_PUBLISHED names.
+        published: The folder of the last published model; None: the latest in $PUBLISH_FOLDER.
 
     Returns:
         The baseline. Without any remote, a commit whose model is not in the local cache is passed over.
@@ -90,20 +91,20 @@ def _commits(target: str | None, passed: list[str]) -> Iterator[tuple[Source, st
         first = "HEAD is the first commit" if git.commit("HEAD") else "there is no commit yet"
         passed.append(first if not git.commit("HEAD^") else "no target branch is known")
         return
-    tip = _resolve(target)
+    tip = resolve(target)
     if tip is None:
         raise UserError(
             f"git: the target branch {target!r} is not in this clone; run `git fetch origin`, or say another"
         )
     base = git.merge_base("HEAD", tip)
     if base is None:
-        passed.append(f"HEAD has no commit in common with {target}")
+        passed.append(f"HEAD has no commit in common with {_short(target)}")
     elif tip == target:
         yield "merge base", base, f"{base[:8]}, the commit of the target branch that this one follows"
     else:
-        yield "merge base", base, f"{base[:8]}, the merge base with {target}"
+        yield "merge base", base, f"{base[:8]}, the merge base with {_short(target)}"
     if tip != base:
-        yield "target branch", tip, f"{tip[:8]}, the tip of {target}"
+        yield "target branch", tip, f"{tip[:8]}, the tip of {_short(target)}"
 
 
 def target_branch() -> str | None:
@@ -153,19 +154,29 @@ def _merge_request_target() -> str | None:
 def _default_branch() -> str | None:
     """Returns the default branch: GitLab's, the remote's, or a local one by its usual names."""
     default = os.environ.get("CI_DEFAULT_BRANCH")
-    head = git.run("rev-parse", "--abbrev-ref", "origin/HEAD")
+    head = git.run("symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")
     names = [name for name in (default, head and head.decode().strip(), *LOCAL_NAMES) if name]
     return next((found for found in map(_name, names) if found), None)
 
 
 def _name(branch: str) -> str | None:
-    """Returns a branch by the name under which this clone has it, the remote's first."""
-    return next((name for name in (f"origin/{branch}", branch) if git.commit(name)), None)
+    """Returns a branch by its full name in this clone, the remote's first; a commit's name stays as it is.
+
+    By its full name alone: whoever may push can make a tag or a branch called `origin/main`, too.
+    """
+    full = branch.startswith("refs/") or re.fullmatch("[0-9a-f]{40}", branch)
+    names = (branch,) if full else (f"refs/remotes/origin/{branch}", f"refs/heads/{branch}")
+    return next((name for name in names if git.commit(name)), None)
 
 
-def _resolve(branch: str) -> str | None:
+def resolve(branch: str) -> str | None:
+    """Returns the commit of a branch, None if this clone has no such branch."""
     found = _name(branch)
     return git.commit(found) if found else None
+
+
+def _short(ref: str) -> str:
+    return ref.removeprefix("refs/").removeprefix("remotes/").removeprefix("heads/")
 
 
 def show(revision: str, path: str) -> str | None:
@@ -217,7 +228,8 @@ def _fetch(revision: str, scratch: Path, passed: list[str]) -> Path:
 
 def _published(folder: Path | None) -> Path | None:
     """Returns the folder of the last published model if one is given, its sums checked."""
-    given = folder or (Path(os.environ[PUBLISHED]) if os.environ.get(PUBLISHED) else None)
+    latest = Path(os.environ[PUBLISHED], "latest") if os.environ.get(PUBLISHED) else None
+    given = folder or (latest if latest and latest.exists() else None)
     if given is None:
         return None
     for path in NEEDED:

@@ -84,6 +84,7 @@ class Evidence:
         data: build/prepared/data.json.
         candidate: the model that is judged.
         baseline: the model that it is compared with, or None.
+        identical: whether the baseline is the candidate itself, byte for byte.
         missing: why there is no baseline, a sentence; empty if there is one.
         broken: whether there should have been one: what compares with it then fails.
         looks: how many models this test split has judged, the candidate included; None if uncounted.
@@ -101,6 +102,7 @@ class Evidence:
     data: dict[str, Any]
     candidate: Model
     baseline: Model | None = None
+    identical: bool = False
     missing: str = "There is no baseline."
     broken: bool = False
     looks: int | None = 1
@@ -134,6 +136,10 @@ class Evidence:
                 f"{nearest(name, known)}"
             )
         return build(**known[name])
+
+    def unchanged(self) -> Verdict | None:
+        """Returns what a gate answers that compares a model with itself: no test set is too small for it."""
+        return Verdict("pass", "This is the baseline itself, byte for byte.") if self.identical else None
 
     def without_baseline(self) -> Verdict:
         """Returns what a gate answers that has nothing to compare with: never a silent pass."""
@@ -170,6 +176,8 @@ def weigh(
     negated = Interval(-found.estimate, -found.upper, -found.lower, found.confidence, found.sides)
     answer = decide(negated, -limit) if at_most else decide(found, limit)
     needed = finding.needed(limit) if answer == "not enough data" else math.inf
+    if needed <= finding.examples:  # it is not the number that is short, but some class or some bin
+        needed = math.nan
 
     def number(value: float) -> str:
         return say_number(value, signed)
@@ -220,11 +228,13 @@ def say_confidence(confidence: float) -> str:
     if error <= 0:
         return "100 %"
     digits = max(0, math.ceil(-math.log10(error)) - 1)
-    return f"{100 * confidence:.{min(digits, 12)}f}".rstrip("0").rstrip(".") + " %"
+    return f"{round(100 * confidence, min(digits, 12)):.14g} %"
 
 
 def say_needed(needed: float) -> str:
     """Returns the end of a sentence: how many examples it would take."""
+    if math.isnan(needed):
+        return "some part of it, such as a rare class, has too few of them."
     if math.isfinite(needed):
         return f"about {needed:,.0f} would tell."
     return "no number of examples would, so near is it, or so often was this test set used."

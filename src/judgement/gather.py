@@ -10,7 +10,7 @@ import numpy as np
 
 from src import engine, params, prepared, scoring
 from src.errors import UserError
-from src.files import read_json
+from src.files import read_json, sha256
 from src.judgement import baseline, limits, looks
 from src.judgement.evidence import Evidence, Model
 from src.plugin import pick
@@ -112,7 +112,13 @@ def look_at_baseline(
     model = engine.load(path)
     baseline = score(model, path, test, data["names"])
     seconds, measured_by = time_both(network, model, folder, test.inputs)
-    return {"baseline": baseline, "missing": "", "latency": seconds, "engine": measured_by}
+    return {
+        "baseline": baseline,
+        "identical": sha256(path) == sha256(MODELS / "model.keras"),
+        "missing": "",
+        "latency": seconds,
+        "engine": measured_by,
+    }
 
 
 def score(network: Any, path: Path, test: prepared.Split, classes: list[str] | None) -> Model:

@@ -14,6 +14,7 @@ from src.judgement.limits import Limits
 
 TEMPLATE = Path(__file__).with_suffix(".md.jinja")
 REPORT = "src/models/report/index.html"
+WARNING = "⚠️"
 SIGNS = {"pass": "✅", "fail": "❌", "not enough data": "❔"}
 
 
@@ -84,12 +85,16 @@ class Outcome:
             reasons = [f"{_list(failed)} failed"] if failed else []
             reasons += [f"{_list(unsure)} had not enough data"] if unsure else []
             if loosened and not self.override:
-                reasons.append(f"{_list(loosened)} would be looser than on the target branch")
+                reasons.append(
+                    f"{_list(loosened)} would be looser than on the target branch, which takes a reason in "
+                    "gates.override that is not there already"
+                )
             reasons += ["the model's files claim what was not found"] if self.contradictions else []
             return f"Fail: {'; '.join(reasons)}."
         text = f"Pass: all {len(self.gates)} gates let this model through"
         warned = [name for name in self.gates if self.warns(name)]
         text += f", with a warning by {_list(warned)}" if warned else ""
+        text += ", on another test set than the baseline's" if self.test["changed"] else ""
         text += f", by the exception that was asked for: {self.override}" if self.override else ""
         return text + ("" if text.endswith(".") else ".")
 
@@ -138,7 +143,10 @@ def to_table(outcome: Outcome) -> str:
     lines.insert(1, "  ".join("─" * width for width in widths))
     lines += [
         "",
-        *(f"{SIGNS[verdict.verdict]} {name}: {verdict.reason}" for name, verdict in outcome.gates.items()),
+        *(
+            f"{WARNING if outcome.warns(name) else SIGNS[verdict.verdict]} {name}: {verdict.reason}"
+            for name, verdict in outcome.gates.items()
+        ),
     ]
     lines += ["", f"baseline: {outcome.baseline['reason']}"]
     for entry in outcome.limits.loosened:

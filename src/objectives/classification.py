@@ -77,7 +77,7 @@ def score(labels: np.ndarray, outputs: np.ndarray, classes: list[str]) -> dict[s
         "accuracy_high": float(interval.high),
         "log_loss": float(log_loss(labels, outputs, labels=positions)),
         "top_3_accuracy": float((rank <= 3).mean()),
-        "macro_f1": float(per_class[2].mean()),
+        "macro_f1": float(per_class[2][per_class[3] > 0].mean()),  # of the classes that are there
         "expected_calibration_error": calibration_error(outputs.max(axis=1), predicted == labels),
         "examples": len(labels),
         "classes": {

@@ -46,6 +46,7 @@ LICENCES = {"MIT License": "mit", "Apache License": "apache-2.0", "BSD 3-Clause 
 def main() -> None:
     """Runs the command."""
     command.parser(__doc__).parse_args()
+    shutil.rmtree(BUNDLE, ignore_errors=True)  # an older one must not be published in its place
     gate = read_gate()
     with replacing(BUNDLE) as temporary:
         temporary.mkdir()

@@ -51,7 +51,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95, sides: Sides = 1,
     Args:
         values: shape `[examples]`, finite.
         confidence: in (0.5, 1].
-        sides: 1 or 2, see `src/statistics.py`.
+        sides: 1 or 2, see `src/statistics/__init__.py`.
         seed: of the resampling.
 
     Returns:
@@ -96,7 +96,7 @@ def macro_f1_interval(
         candidate: shape `[examples]`, predicted classes.
         baseline: shape `[examples]`, the baseline's predicted classes, or None.
         confidence: in (0.5, 1].
-        sides: 1 or 2, see `src/statistics.py`.
+        sides: 1 or 2, see `src/statistics/__init__.py`.
         seed: of the resampling.
 
     Returns:
@@ -159,7 +159,7 @@ def metric_interval(
             value minus the baseline's.
         *columns: each of shape `[examples, ...]`: labels, predictions, probabilities.
         confidence: in (0.5, 1].
-        sides: 1 or 2, see `src/statistics.py`.
+        sides: 1 or 2, see `src/statistics/__init__.py`.
         seed: of the resampling.
         groups: BCa's acceleration leaves out one of so many groups of examples at a time, as
             leaving out each example of a large set would take too long.
@@ -241,7 +241,7 @@ def calibration_error_interval(
         correct: shape `[examples]`, whether the prediction is right.
         bins: number of bins.
         confidence: in (0.5, 1].
-        sides: 1 or 2, see `src/statistics.py`.
+        sides: 1 or 2, see `src/statistics/__init__.py`.
         seed: of the resampling and of the halves.
 
     Returns:

@@ -115,7 +115,7 @@ def tango_interval(
         losses: examples that only the baseline has right.
         examples: number of test examples, at least 1.
         confidence: in (0.5, 1].
-        sides: 1 or 2, see `src/statistics.py`.
+        sides: 1 or 2, see `src/statistics/__init__.py`.
 
     Returns:
         The interval, in shares of 1; not empty even without discordant examples.
@@ -150,7 +150,7 @@ def paired_interval(
         losses: examples that only the baseline has right.
         examples: number of test examples, at least 1.
         confidence: in (0.5, 1].
-        sides: 1 or 2, see `src/statistics.py`.
+        sides: 1 or 2, see `src/statistics/__init__.py`.
 
     Returns:
         The interval, in shares of 1. Bounds are rounded outward by less than a thousandth of

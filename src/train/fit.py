@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MODEL = Path("src/models/model.keras")
 HISTORY = Path("src/models/history.json")
+FEW = 10  # steps of an epoch
 
 
 def main() -> None:
@@ -40,6 +41,11 @@ def main() -> None:
     )
     batches = prepared.Batches(train, settings.fit.batch_size, settings.fit.seed)
     compile_model(model, objective, settings.fit, len(batches))
+    if len(batches) < FEW:
+        print(
+            f"warning: {len(train):,} training examples are {len(batches)} steps in each epoch, few to learn "
+            f"from; a smaller fit.batch_size than {settings.fit.batch_size} makes more of them"
+        )
 
     history = train_model(model, batches, validation, settings.fit)
     engine.save(model, MODEL)

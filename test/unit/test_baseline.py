@@ -151,9 +151,9 @@ def test_a_merge_request_is_compared_with_its_target_branch_and_not_the_default_
     branched.git("branch", "release", branched.third)
     clone("--branch", "feature")
     monkeypatch.setenv("CI_DEFAULT_BRANCH", "main")
-    assert baseline.target_branch() == "origin/main"
+    assert baseline.target_branch() == "refs/remotes/origin/main"
     monkeypatch.setenv("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "release")
-    assert baseline.target_branch() == "origin/release"
+    assert baseline.target_branch() == "refs/remotes/origin/release"
 
 
 def test_a_merge_request_whose_target_is_not_fetched_falls_back_to_gitlabs_merge_base(
@@ -176,7 +176,7 @@ def test_a_forks_own_target_branch_is_not_believed(branched, clone, monkeypatch)
     }.items():
         monkeypatch.setenv(f"CI_MERGE_REQUEST_{name}", value)
     monkeypatch.setenv("CI_PROJECT_ID", "1")
-    assert baseline.target_branch() == "origin/main"
+    assert baseline.target_branch() == "refs/remotes/origin/main"
     monkeypatch.setenv("CI_PROJECT_ID", "2")
     assert baseline.target_branch() == branched.first
 
@@ -186,7 +186,7 @@ def test_without_variables_the_default_branch_is_the_remotes(branched, clone):
     branched.git("switch", "--quiet", "trunk")
     runner = clone()
     runner.git("switch", "--quiet", "feature")
-    assert baseline.target_branch() == "origin/trunk"
+    assert baseline.target_branch() == "refs/remotes/origin/trunk"
 
 
 # ── Its files ──────────────────────────────────────────────────────────────────────────────────────────
@@ -336,8 +336,12 @@ def test_the_published_model_is_taken_where_git_has_none(repository, published, 
     found = baseline.find(tmp_path / "scratch", published=published)
     assert (found.source, found.revision, found.folder) == ("published", None, published)
     assert found.reason == f"the published model in {published}: HEAD is the first commit"
-    monkeypatch.setenv("SLUICE_PUBLISHED", str(published))
-    assert baseline.find(tmp_path / "scratch") == found
+    store = tmp_path / "store"
+    store.mkdir()
+    monkeypatch.setenv("PUBLISH_FOLDER", str(store))
+    assert baseline.find(tmp_path / "scratch").source == "none"
+    (store / "latest").symlink_to(published)
+    assert baseline.find(tmp_path / "scratch").folder == store / "latest"
 
 
 def test_a_published_folder_without_a_model_or_with_another_one_is_an_error(repository, published, tmp_path):

@@ -106,6 +106,7 @@ def log_loss_gains(random, sets, examples):
     return log_softmax(candidate, axis=-1)[..., 0] - log_softmax(baseline, axis=-1)[..., 0]
 
 
+@pytest.mark.slow
 def test_a_candidate_whose_log_loss_is_worse_by_the_margin_rarely_passes():
     random = np.random.default_rng(4)
     true_difference = np.mean([log_loss_gains(random, 20, 20_000).mean() for _ in range(3)])
@@ -141,6 +142,7 @@ def draw_predictions(random, examples):
     return labels, *predictions
 
 
+@pytest.mark.slow
 def test_a_candidate_whose_macro_f1_is_worse_by_the_margin_rarely_passes():
     random = np.random.default_rng(5)
     margin = true_macro_f1(BASELINE) - true_macro_f1(CANDIDATE)
@@ -153,6 +155,7 @@ def test_a_candidate_whose_macro_f1_is_worse_by_the_margin_rarely_passes():
     assert at_most(verdicts.count("fail") / SETS, ERROR)
 
 
+@pytest.mark.slow
 def test_a_model_miscalibrated_up_to_the_limit_rarely_passes_and_rarely_fails():
     random, examples, overconfidence = np.random.default_rng(6), 400, 0.05
     sets, passed, failed = 800, 0, 0  # Two bootstraps each, so fewer of them.
