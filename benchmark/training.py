@@ -65,7 +65,7 @@ def measure(way: str) -> list[float]:
         engine.start(deterministic=False)
         inputs = np.asarray(train.inputs, np.float32)
         model = architecture.build(inputs.shape[1:], "float32", *output, settings.model)
-        model.compile("adam", objective.LOSS, objective.METRICS)
+        model.compile("adam", objective.LOSS, metrics=objective.METRICS)
         arguments = {"x": inputs, "y": np.asarray(train.labels), "batch_size": settings.fit.batch_size}
     else:
         engine.start(settings.fit.seed, settings.fit.deterministic)
