@@ -105,7 +105,7 @@ def measure(way: str) -> list[float]:
 
 
 def textbook(shape: tuple[int, ...], units: int, activation: str, options: Any) -> "keras.Model":
-    """Returns the layers of src/architectures/cnn.py, each block as convolution, normalisation, ReLU, pooling."""
+    """Returns the layers of src/architectures/cnn.py in the usual order: pooling last in each block."""
     import keras
     from keras import layers
 
