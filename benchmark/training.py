@@ -68,7 +68,7 @@ def measure(way: str) -> list[float]:
     data = read_json(prepared.FOLDER / "data.json")
     objective = pick("objectives", data["objective"])
     architecture = pick("architectures", settings.architecture)
-    output = objective.output(data["names"])
+    units, activation = objective.output(data["names"])
     shape, size = train.inputs.shape[1:], settings.fit.batch_size
     rates: list[float] = []
 
@@ -86,16 +86,16 @@ def measure(way: str) -> list[float]:
     given: dict[str, Any] = {"epochs": EPOCHS, "callbacks": [Clock()], "verbose": 0}
     if way == "sluice":
         engine.start(settings.fit.seed, settings.fit.deterministic)
-        model = architecture.build(shape, str(train.inputs.dtype), *output, settings.model)
+        model = architecture.build(shape, str(train.inputs.dtype), units, activation, settings.model)
         batches = prepared.Batches(train, size, settings.fit.seed)
         stage.compile_model(model, objective, settings.fit, len(batches))
         model.fit(batches.stream(), validation_data=validation.batches(size), shuffle=False, **given)
         return rates[1:]
     engine.start(deterministic=False)
     if way == "textbook":
-        model = textbook(shape, *output, settings.model)
+        model = textbook(shape, units, activation, settings.model)
     else:
-        model = architecture.build(shape, "float32", *output, settings.model)
+        model = architecture.build(shape, "float32", units, activation, settings.model)
     model.compile("adam", objective.LOSS, metrics=objective.METRICS)
     arrays = [
         (np.asarray(split.inputs, np.float32), np.asarray(split.labels)) for split in (train, validation)
