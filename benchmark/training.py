@@ -19,12 +19,14 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from src import engine, params, prepared
 from src.files import read_json
+from src.network import Frame
 from src.plugin import pick
 from src.train import fit as stage
 
@@ -68,8 +70,8 @@ def measure(way: str) -> list[float]:
     data = read_json(prepared.FOLDER / "data.json")
     objective = pick("objectives", data["objective"])
     architecture = pick("architectures", settings.architecture)
-    units, activation = objective.output(data["names"])
-    shape, size = train.inputs.shape[1:], settings.fit.batch_size
+    frame = Frame.from_json(data["network"])
+    size = settings.fit.batch_size
     rates: list[float] = []
 
     class Clock(keras.callbacks.Callback):
@@ -86,16 +88,18 @@ def measure(way: str) -> list[float]:
     given: dict[str, Any] = {"epochs": EPOCHS, "callbacks": [Clock()], "verbose": 0}
     if way == "sluice":
         engine.start(settings.fit.seed, settings.fit.deterministic)
-        model = architecture.build(shape, str(train.inputs.dtype), units, activation, settings.model)
+        model = architecture.build(frame, settings.model)
         batches = prepared.Batches(train, size, settings.fit.seed)
         stage.compile_model(model, objective, settings.fit, len(batches))
         model.fit(batches.stream(), validation_data=validation.batches(size), shuffle=False, **given)
         return rates[1:]
     engine.start(deterministic=False)
     if way == "textbook":
-        model = textbook(shape, units, activation, settings.model)
+        model = textbook(frame, settings.model)
     else:
-        model = architecture.build(shape, "float32", units, activation, settings.model)
+        model = architecture.build(
+            replace(frame, input=replace(frame.input, dtype="float32")), settings.model
+        )
     model.compile("adam", objective.LOSS, metrics=objective.METRICS)
     arrays = [
         (np.asarray(split.inputs, np.float32), np.asarray(split.labels)) for split in (train, validation)
@@ -104,12 +108,12 @@ def measure(way: str) -> list[float]:
     return rates[1:]
 
 
-def textbook(shape: tuple[int, ...], units: int, activation: str, options: Any) -> "keras.Model":
+def textbook(frame: Frame, options: Any) -> "keras.Model":
     """Returns the layers of src/architectures/cnn.py in the usual order: pooling last in each block."""
     import keras
     from keras import layers
 
-    network = keras.Sequential([keras.Input(shape), layers.Rescaling(1 / 255)])
+    network = keras.Sequential([keras.Input(frame.input.shape), layers.Rescaling(1 / 255)])
     for filters in options.filters:
         network.add(layers.Conv2D(filters, options.kernel, padding="same", use_bias=False))
         network.add(layers.BatchNormalization())
@@ -117,7 +121,7 @@ def textbook(shape: tuple[int, ...], units: int, activation: str, options: Any) 
         network.add(layers.MaxPooling2D())
     network.add(layers.GlobalAveragePooling2D())
     network.add(layers.Dropout(options.dropout))
-    network.add(layers.Dense(units, activation=activation))
+    network.add(layers.Dense(frame.output.units, activation=frame.output.activation))
     return network
 
 

@@ -1,8 +1,8 @@
 """Pictures that the report and the gate both draw."""
 
 import io
-from types import ModuleType
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+WIDTH = 6.0  # inches of a row of examples
+TITLE = 0.3  # inches above each of them
 COLOURS = {"training": "#2b6cb0", "validation": "#dd6b20"}
 
 
@@ -33,25 +35,32 @@ def draw_curves(history: pd.DataFrame) -> "Figure":
     return figure
 
 
-def draw_examples(task: ModuleType, inputs: np.ndarray, shown: pd.DataFrame) -> "Figure":
-    """Draws test examples in a square grid.
+def draw_examples(
+    encoder: Any, cell: tuple[float, float], inputs: np.ndarray, shown: pd.DataFrame
+) -> "Figure":
+    """Draws test examples in a grid that is about as wide as a page.
 
     Args:
-        task: The task's plug-in.
+        encoder: The task's encoder.
+        cell: Width and height of one example, in inches.
         inputs: The encoded test inputs.
         shown: `title` of each example to show, indexed by its position in `inputs`.
     """
     from matplotlib.figure import Figure
 
-    side = max(1, int(np.ceil(np.sqrt(len(shown)))))
-    figure = Figure(figsize=(1.2 * side, 1.5 * side))
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.94, wspace=0.05, hspace=0.4)
+    width, height = cell
+    columns = max(1, min(round(WIDTH / width), math.ceil(math.sqrt(len(shown)))))
+    rows = max(1, math.ceil(len(shown) / columns))
+    figure = Figure(figsize=(width * columns, (height + TITLE) * rows))
     if shown.empty:
         figure.text(0.5, 0.5, "there is none", ha="center", va="center")
         return figure
-    grid = figure.subplots(side, side, squeeze=False)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    # In parts of a cell: a title above each, a little air between.
+    share = TITLE / (height + TITLE)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.8 * share / rows, 0.05, share / (1 - share))
     for axes, (position, title) in zip(grid.flat, shown["title"].items(), strict=False):
-        task.draw(axes, inputs[position])
+        encoder.draw(axes, inputs[position])
         axes.set_title(title, fontsize=7, pad=2)
     for axes in figure.axes:
         axes.set_axis_off()

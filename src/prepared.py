@@ -3,8 +3,9 @@
 build/prepared/<split>/inputs.npy     encoded inputs, (examples, …), the encoder's dtype
 build/prepared/<split>/labels.npy     encoded labels, (examples,) or (examples, outputs)
 build/prepared/<split>/table.parquet  id, label and every other column of the examples, in the same order
-build/prepared/encoder.json           the task's encoder
-build/prepared/data.json              counts, classes, hash, and what is odd about the data
+build/prepared/encoder.json           the task's encoder; with a tokenizer.json where inputs are sentences
+build/prepared/data.json              counts, classes, hash, both ends of the network (src/network.py), and
+                                      what is odd about the data
 """
 
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 FOLDER = Path("build/prepared")
+TOKENIZER = "tokenizer.json"
 
 
 @dataclass

@@ -1,10 +1,14 @@
-"""A convolutional network for images: blocks of convolution and pooling, then dense layers."""
+"""A convolutional network: blocks of convolution and pooling over one, two or three dimensions.
+
+Series and tokens have one dimension, images and spectrograms two, volumes three.
+"""
 
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from src.errors import UserError
+from src.network import Frame
 from src.params import Section
 
 if TYPE_CHECKING:
@@ -25,9 +29,7 @@ class Options(Section):
     flatten: bool = False  # instead of averaging over positions
 
 
-def build(
-    input_shape: tuple[int, ...], input_dtype: str, units: int, activation: str, options: Options
-) -> "keras.Model":
+def build(frame: Frame, options: Options) -> "keras.Model":
     """Builds the network.
 
     Pooling stands right behind the convolution: normalisation and activation then work on a quarter of
@@ -35,38 +37,44 @@ def build(
     Batch normalisation has momentum 0.9, since Keras' 0.99 needs thousands of steps to settle.
 
     Args:
-        input_shape: (height, width, channels).
-        input_dtype: That of the raw pixels, 0 to 255; rescaling to 0…1 is inside the model.
-        units: Number of outputs.
-        activation: Of the outputs.
+        frame: Its first layers give (positions…, channels): (steps, channels) for series, (height, width,
+            channels) for images and spectrograms, (depth, height, width, channels) for volumes.
         options: The `model:` section.
 
     Raises:
-        UserError: If the images are too small for so many halvings.
+        UserError: If the inputs have no positions, or are too small for so many halvings.
     """
-    import keras
     from keras import layers
 
-    if len(input_shape) != 3 or min(input_shape[:2]) >> len(options.filters) < 1:
+    inputs, x = frame.begin()
+    *positions, _ = x.shape[1:]
+    if not 1 <= len(positions) <= 3:
+        raise UserError(
+            f"architecture: cnn takes series, images and volumes, found inputs of {_times(frame.input.shape)}"
+        )
+    if min(positions) >> len(options.filters) < 1:
         raise UserError(
             f"model.filters: found {len(options.filters)} blocks, each of which halves its input; expected "
-            f"fewer for inputs of {' × '.join(map(str, input_shape))}"
+            f"fewer for inputs of {_times(positions)}"
         )
-    inputs = keras.Input(input_shape, dtype=input_dtype)
-    x = layers.Rescaling(1 / 255)(inputs)
+    rank = f"{len(positions)}D"
+    convolution, pooling = getattr(layers, f"Conv{rank}"), getattr(layers, f"MaxPooling{rank}")
     for filters in options.filters:
         for layer in range(options.convolutions):
-            x = layers.Conv2D(
+            x = convolution(
                 filters, options.kernel, padding="same", use_bias=not options.batch_normalization
             )(x)
             if layer == options.convolutions - 1:
-                x = layers.MaxPooling2D()(x)
+                x = pooling()(x)
             if options.batch_normalization:
                 x = layers.BatchNormalization(momentum=0.9)(x)
             x = layers.ReLU()(x)
-    x = layers.Flatten()(x) if options.flatten else layers.GlobalAveragePooling2D()(x)
+    x = layers.Flatten()(x) if options.flatten else getattr(layers, f"GlobalAveragePooling{rank}")()(x)
     for width in options.dense:
         x = layers.Dropout(options.dropout)(x)
         x = layers.Dense(width, activation="relu")(x)
-    x = layers.Dropout(options.dropout)(x)
-    return keras.Model(inputs, layers.Dense(units, activation=activation)(x), name="cnn")
+    return frame.end(inputs, layers.Dropout(options.dropout)(x), "cnn")
+
+
+def _times(shape: tuple[int, ...] | list[int]) -> str:
+    return " × ".join(map(str, shape))

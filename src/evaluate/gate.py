@@ -2,7 +2,7 @@
 
 in:   params.yaml (gates), src/models/, build/prepared/, the target branch and the baseline from git and DVC
 out:  build/gate/: gate.json (all that was decided), gate.md (for the merge request), gates.xml (JUnit),
-      newly_broken.png, accuracy.png
+      newly_broken.png, curves.png
 
 The model and the baseline are scored here, on the test split; no score that a file claims counts. The limits
 are the target branch's wherever those are stricter. Exits with 0 if the model may pass, else with 1.
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src import command, git, params
+from src import command, git, params, prepared
 from src.errors import UserError
 from src.files import read_json, replacing, write_json
 from src.judgement import baseline, claims, limits, verdict
@@ -240,12 +240,13 @@ def write(outcome: verdict.Outcome, settings: params.Params, evidence: Evidence 
         folder.mkdir()
         with suppress(UserError, KeyError, ValueError, AttributeError):  # no curves, but a verdict
             curves = draw_curves(pd.DataFrame(read_json(MODELS / "history.json")))
-            (folder / "accuracy.png").write_bytes(encode_png(curves))
-            pictures["accuracy.png"] = "Learning curves"
+            (folder / "curves.png").write_bytes(encode_png(curves))
+            pictures["curves.png"] = "Learning curves"
         for answer in outcome.gates.values():
             for name, shown in answer.shown.items():
                 assert evidence is not None  # without it no gate was asked
-                figure = draw_examples(task, evidence.test.inputs, shown)
+                encoder = task.Encoder.load(prepared.FOLDER)
+                figure = draw_examples(encoder, task.CELL, evidence.test.inputs, shown)
                 (folder / f"{name}.png").write_bytes(encode_png(figure))
                 pictures[f"{name}.png"] = f"{name.replace('_', ' ').capitalize()}: {shown.attrs['caption']}"
         write_json(folder / "gate.json", outcome.to_json())

@@ -2,15 +2,15 @@
 
 in:   params.yaml (report), build/prepared/, src/models/{history,metrics,inference}.json,
       src/models/predictions.parquet
-out:  src/models/report/index.html and its pictures as files: accuracy.png, confusion_matrix.png,
-      correct_predictions.png, incorrect_predictions.png
+out:  src/models/report/index.html and its pictures as files: curves.png, predictions.png (the confusion
+      matrix, or predicted against true), correct_predictions.png, incorrect_predictions.png
 
 python -m src.evaluate.report
 """
 
 import base64
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -19,7 +19,7 @@ import pandas as pd
 
 from src import command, params, prepared
 from src.files import read_json, replacing
-from src.pictures import draw_curves, draw_examples, encode_png
+from src.pictures import WIDTH, draw_curves, draw_examples, encode_png
 from src.plugin import pick
 
 if TYPE_CHECKING:
@@ -29,49 +29,113 @@ MODELS = Path("src/models")
 REPORT = MODELS / "report"
 TEMPLATE = Path(__file__).with_suffix(".html")
 SAMPLES = 8  # of each class
+MOST_CLASSES = 30  # whose samples are shown
 
 Pictures = dict[str, tuple[str, "Figure"]]
+
+
+@dataclass
+class Rows:
+    """Examples that are read rather than looked at, as a table.
+
+    Args:
+        caption: what the examples have in common.
+        columns: the names of the columns; the first one is the examples' title.
+        rows: the cells.
+    """
+
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
 
 
 def main() -> None:
     """Runs the stage."""
     settings = params.load()
     task = pick("tasks", settings.task)
+    encoder = task.Encoder.load(prepared.FOLDER)
     data = read_json(prepared.FOLDER / "data.json")
     objective = pick("objectives", data["objective"])
     predictions = pd.read_parquet(MODELS / "predictions.parquet")
     history = pd.DataFrame(read_json(MODELS / "history.json"))
-    test = prepared.Split.open("test")
+    test, train = prepared.Split.open("test"), prepared.Split.open("train")
 
-    pictures: Pictures = {"accuracy": ("", draw_curves(history))}
+    pictures: Pictures = {"curves": ("", draw_curves(history))}
     pictures |= objective.pictures(predictions, data["names"])
+    files = {"curves": "curves", "predictions": list(pictures)[1]}
+    tables: dict[str, Rows] = {}
     for name, shown in objective.showcase(predictions, settings.report.examples**2).items():
-        pictures[name] = (shown.attrs["caption"], draw_examples(task, test.inputs, shown))
-    if data["names"]:
-        pictures["samples"] = ("", draw_samples(task, prepared.Split.open("train"), data["names"]))
+        pictures[name] = (shown.attrs["caption"], draw_examples(encoder, task.CELL, test.inputs, shown))
+        files[name] = name
+        tables |= tabulate(name, encoder, test.inputs, shown)
+    samples = choose_samples(train.table["label"], numbers=data["names"] is None)
+    draw = draw_examples if data["names"] is None else draw_samples
+    pictures["samples"] = (samples.attrs["caption"], draw(encoder, task.CELL, train.inputs, samples))
+    tables |= tabulate("samples", encoder, train.inputs, samples)
     images = {name: (caption, encode_png(figure)) for name, (caption, figure) in pictures.items()}
 
-    for name in ("accuracy", "confusion_matrix", "correct_predictions", "incorrect_predictions"):
-        if name in images:
-            with replacing(REPORT / f"{name}.png") as temporary:
-                temporary.write_bytes(images[name][1])
+    for file, name in files.items():
+        with replacing(REPORT / f"{file}.png") as temporary:
+            temporary.write_bytes(images[name][1])
     with replacing(REPORT / "index.html") as temporary:
-        temporary.write_text(render(settings, data, images, history))
+        temporary.write_text(render(settings, data, images, tables, history))
     print(f"{REPORT / 'index.html'}: open it in a browser")
 
 
-def draw_samples(task: ModuleType, train: prepared.Split, classes: list[str]) -> "Figure":
-    """Draws the first training examples of each class, a row for each of up to 30 classes."""
+def tabulate(name: str, encoder: Any, inputs: np.ndarray, shown: pd.DataFrame) -> dict[str, Rows]:
+    """Puts examples into a table under their name; nothing for those that are looked at."""
+    described = [encoder.describe(inputs[position]) for position in shown.index]
+    if not any(described):
+        return {}
+    columns = list(dict.fromkeys(column for words in described for column in words))
+    rows = [
+        [title, *(words.get(column, "") for column in columns)]
+        for title, words in zip(shown["title"], described, strict=True)
+    ]
+    return {name: Rows(shown.attrs["caption"], ["", *columns], rows)}
+
+
+def choose_samples(labels: pd.Series, numbers: bool) -> pd.DataFrame:
+    """Chooses training examples: the first of each class, or from the smallest number to the largest.
+
+    Returns:
+        `title` of each, indexed by its position, the caption in `attrs`.
+    """
+    if numbers:
+        count = min(len(labels), SAMPLES**2 // 2)
+        ranks = np.linspace(0, len(labels) - 1, count).astype(int)
+        titles = labels.sort_values(kind="stable").iloc[ranks].map("{:g}".format)
+    else:
+        titles = labels.astype(str)
+        titles = titles[titles.isin(sorted(titles.unique())[:MOST_CLASSES])]
+        titles = titles[titles.groupby(titles).cumcount() < SAMPLES].sort_values(kind="stable")
+    samples = titles.to_frame("title")
+    samples.attrs["caption"] = "From the smallest to the largest" if numbers else ""
+    return samples
+
+
+def draw_samples(
+    encoder: Any, cell: tuple[float, float], inputs: np.ndarray, samples: pd.DataFrame
+) -> "Figure":
+    """Draws training examples, a row for each class.
+
+    Args:
+        encoder: The task's encoder.
+        cell: Width and height of one example, in inches.
+        inputs: The encoded training inputs.
+        samples: `title`, the class, indexed by position in `inputs`.
+    """
     from matplotlib.figure import Figure
 
-    classes = classes[:30]
-    figure = Figure(figsize=(SAMPLES + 1, len(classes) * 0.95))
-    figure.subplots_adjust(1.2 / (SAMPLES + 1), 0.01, 0.99, 0.99, wspace=0.05, hspace=0.05)
-    grid = figure.subplots(len(classes), SAMPLES, squeeze=False)
-    for row, name in zip(grid, classes, strict=True):
-        positions = np.flatnonzero(train.table["label"].astype(str) == name)[:SAMPLES]
-        for axes, position in zip(row, positions, strict=False):
-            task.draw(axes, train.inputs[position])
+    columns = max(1, round(WIDTH / cell[0]))
+    groups = samples.groupby("title")
+    left = 1.2
+    figure = Figure(figsize=(left + cell[0] * columns, cell[1] * len(groups)))
+    figure.subplots_adjust(left / (left + cell[0] * columns), 0.01, 0.99, 0.99, 0.05, 0.05)
+    grid = figure.subplots(len(groups), columns, squeeze=False)
+    for row, (name, group) in zip(grid, groups, strict=True):
+        for axes, position in zip(row, group.index, strict=False):
+            encoder.draw(axes, inputs[position])
         for axes in row:
             axes.set(xticks=[], yticks=[])
             axes.set_frame_on(False)
@@ -80,7 +144,11 @@ def draw_samples(task: ModuleType, train: prepared.Split, classes: list[str]) ->
 
 
 def render(
-    settings: params.Params, data: dict[str, Any], images: dict[str, tuple[str, bytes]], history: pd.DataFrame
+    settings: params.Params,
+    data: dict[str, Any],
+    images: dict[str, tuple[str, bytes]],
+    tables: dict[str, Rows],
+    history: pd.DataFrame,
 ) -> str:
     """Fills the page's template; the pictures stand in it as data URIs, so that it needs no other file."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -93,6 +161,7 @@ def render(
             name: (caption, "data:image/png;base64," + base64.b64encode(png).decode())
             for name, (caption, png) in images.items()
         },
+        tables=tables,
         epochs=len(history),
         best=int(history["epoch"][history["val_loss"].idxmin()]),
     )

@@ -2,16 +2,19 @@
 
 in:   src/models/model.keras, build/prepared/, params.yaml
 out:  src/models/metrics.json, src/models/predictions.parquet (a row for each test example),
-      src/models/inference.json (what an application needs to use the model)
+      src/models/inference.json (what an application needs to use the model), and
+      src/models/tokenizer.json where inputs are sentences
 
 python -m src.evaluate.score
 """
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src import command, engine, params, prepared
 from src.files import read_json, replacing, write_json
+from src.network import Frame
 from src.plugin import pick
 from src.scoring import predict
 
@@ -37,9 +40,23 @@ def main() -> None:
     write_json(MODELS / "metrics.json", metrics)
     with replacing(MODELS / "predictions.parquet") as temporary:
         predictions.to_parquet(temporary)
+    copy_tokenizer()
     write_json(MODELS / "inference.json", describe(model, settings, data, metrics))
     headline = next(iter(metrics))
     print(f"{MODELS / 'metrics.json'}: {headline} {metrics[headline]:.4f} on {len(test):,} test examples")
+
+
+def copy_tokenizer() -> None:
+    """Puts the encoder's tokenizer beside the model, or removes that of another task.
+
+    It is small and kept in git; DVC cannot know it, since its stages always write the same files.
+    """
+    tokenizer = prepared.FOLDER / prepared.TOKENIZER
+    if tokenizer.exists():
+        with replacing(MODELS / prepared.TOKENIZER) as temporary:
+            shutil.copyfile(tokenizer, temporary)
+    else:
+        (MODELS / prepared.TOKENIZER).unlink(missing_ok=True)
 
 
 def describe(
@@ -48,6 +65,13 @@ def describe(
     """Returns inference.json: nothing in it differs between two runs of one commit."""
     headline = next(iter(metrics))
     encoder = read_json(prepared.FOLDER / "encoder.json")
+    architecture = pick("architectures", settings.architecture)
+    frame = Frame.from_json(data["network"])
+    own: dict[str, Any] = {}
+    if hasattr(architecture, "describe"):
+        own["model_parameters"] = architecture.describe(frame, settings.model)
+    if (prepared.FOLDER / prepared.TOKENIZER).exists():
+        own["tokenizer_path"] = prepared.TOKENIZER
     return {
         "format": FORMAT,
         "task_type": settings.task,
@@ -55,10 +79,11 @@ def describe(
         "classes": data["names"],
         headline: metrics[headline],
         "architecture": {"name": settings.architecture, **settings.model.model_dump()},
+        **own,
         "input": {"shape": model.input_shape[1:], "dtype": model.inputs[0].dtype},
         "encoder": encoder,
         "model_path": "model.keras",
-        "plot_path": "report/accuracy.png",
+        "plot_path": "report/curves.png",
         "correct_prediction": "report/correct_predictions.png",
         "incorrect_prediction": "report/incorrect_predictions.png",
         "data": {

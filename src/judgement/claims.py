@@ -86,5 +86,13 @@ def find_files() -> tuple[list[str], list[str]]:
     made = lock.outputs(lock.read(Path(lock.PATH).read_text())) if Path(lock.PATH).exists() else None
     found = [path for path in sorted(MODELS.rglob("*")) if path.is_symlink() or path.is_file()]
     names = [path.as_posix() for path in found if not path.name.startswith(".")]
-    own = [name for name in names if not Path(name).is_symlink() and (made is None or name in made)]
+    known = names if made is None else [*made, *_tokenizer()]
+    own = [name for name in names if not Path(name).is_symlink() and name in known]
     return own, [name for name in names if name not in own]
+
+
+def _tokenizer() -> list[str]:
+    """Returns the name of the model's tokenizer if it is the one that was prepared here."""
+    files = [MODELS / prepared.TOKENIZER, prepared.FOLDER / prepared.TOKENIZER]
+    same = all(file.exists() for file in files) and sha256(files[0]) == sha256(files[1])
+    return [files[0].as_posix()] if same else []

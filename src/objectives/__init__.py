@@ -7,7 +7,7 @@ The promise of every file here, none of which imports Keras:
                             src/judgement/measures.py, and the functions that it takes
     classes(labels)         the sorted class names, or None where labels are numbers
     encode(labels, classes) the labels as the array that the loss takes
-    output(classes)         (units, activation) of the network's last layer
+    output(labels, classes) what the network ends with (src.network.Output), of the encoded training labels
     predict(outputs, classes)        the network's outputs as columns: `prediction`, and what it rests on
     score(labels, outputs, classes)  the metrics, as JSON; the first one is the headline
     pictures(predictions, classes)   name → (caption, matplotlib figure), for the report

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from src.network import Output
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -26,9 +28,9 @@ def encode(labels: pd.Series, classes: list[str]) -> np.ndarray:
     return pd.Index(classes).get_indexer(labels.astype(str)).astype(np.int32)
 
 
-def output(classes: list[str]) -> tuple[int, str]:
+def output(labels: np.ndarray, classes: list[str]) -> Output:
     """Returns one unit for each class, and softmax."""
-    return len(classes), "softmax"
+    return Output(len(classes), "softmax")
 
 
 def predict(outputs: np.ndarray, classes: list[str]) -> pd.DataFrame:

@@ -3,14 +3,21 @@
 The promise of every file here, none of which imports Keras:
 
     Options                 a pydantic model: what `encode:` in params.yaml takes, with defaults
-    read(data, spool)       the dataset at `data.path` as a table: id, input, label, maybe split (src.dataset)
+    CELL                    (width, height) in inches of one example in a picture of many
+    read(data, spool)       the dataset at `data.path` as a table: id, input, label, maybe split, and every
+                            column that a slice can name (src.dataset)
     digest(raw)             a hash of one example's content, after checking that it can be read;
                             raises BadExampleError with the reason
     Encoder                 turns one raw input into the array that the network takes:
-        .learn(raws, options)   from the training split's raw inputs
-        .encode(raw)            an array of .shape and .dtype
-        .to_json(), .from_json  all it has learned, as JSON
-    draw(axes, array)       draws one encoded input on matplotlib axes
+        .learn(raws, options)   from the training split's raw inputs, which can be gone through repeatedly
+        .encode(raw)            an array of .shape and .dtype; raises BadExampleError
+        .layers                 what every network begins with: Keras layers by name (src.network.Input)
+        .vocabulary             the token that each number stands for; empty where inputs are no tokens
+        .save(folder), .load(folder)
+                                all it has learned: encoder.json, and tokenizer.json where it has one
+        .draw(axes, array)      draws one encoded input on matplotlib axes, as the network sees it
+        .describe(array)        the same in words, {column: text}, for what people read rather than look at;
+                                empty for what they look at
 
 A task whose near duplicates can be told also exports `fingerprint(inputs)`: of encoded inputs, (examples,)
 uint64, with few bits different where two of them look alike.

@@ -13,6 +13,8 @@ from pydantic import Field
 
 from src import dataset
 from src.errors import BadExampleError
+from src.files import read_json, write_json
+from src.network import Layers
 from src.params import Data, Section
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ COLUMNS = ("image", "img", "path", "file", "file_name", "filename", "file_path",
 MOST_PIXELS = (
     80_000_000  # below Pillow's own bound of 89 million; a larger image is taken for a decompression bomb
 )
+
+CELL = (1.2, 1.2)
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 
@@ -51,6 +55,8 @@ class Encoder:
     """Encodes an image as (height, width, channels) uint8; nothing is learned from the data."""
 
     dtype = "uint8"
+    layers: Layers = [{"Rescaling": {"scale": 1 / 255}}]
+    vocabulary: list[str] = []
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -62,13 +68,13 @@ class Encoder:
         return cls(options)
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Encoder":
-        """Returns the encoder that `to_json` described."""
-        return cls(Options.model_validate(content))
+    def load(cls, folder: Path) -> "Encoder":
+        """Returns the encoder that `save` wrote."""
+        return cls(Options.model_validate(read_json(folder / "encoder.json")))
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns the options."""
-        return self.options.model_dump()
+    def save(self, folder: Path) -> None:
+        """Writes the options."""
+        write_json(folder / "encoder.json", self.options.model_dump())
 
     def encode(self, raw: Any) -> np.ndarray:
         """Decodes, turns upright, converts, and resizes one image.
@@ -88,10 +94,13 @@ class Encoder:
             image = _resize(image, (width, height), self.options.aspect)
         return np.asarray(image).reshape(self.shape)
 
+    def draw(self, axes: "Axes", array: np.ndarray) -> None:
+        """Shows one encoded image."""
+        axes.imshow(array.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
-def draw(axes: "Axes", array: np.ndarray) -> None:
-    """Shows one encoded image."""
-    axes.imshow(array.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    def describe(self, array: np.ndarray) -> dict[str, str]:
+        """Returns nothing: images are looked at."""
+        return {}
 
 
 def fingerprint(inputs: np.ndarray) -> np.ndarray:

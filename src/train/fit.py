@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from src import command, engine, params, prepared
-from src.errors import UserError, nearest
+from src.errors import UserError
 from src.files import read_json, write_json
+from src.network import Frame, make
 from src.plugin import pick
 
 if TYPE_CHECKING:
@@ -34,11 +35,8 @@ def main() -> None:
     objective = pick("objectives", data["objective"])
 
     engine.start(settings.fit.seed, settings.fit.deterministic)
-    units, activation = objective.output(data["names"])
-    shape, dtype = train.inputs.shape[1:], str(train.inputs.dtype)
-    model = pick("architectures", settings.architecture).build(
-        shape, dtype, units, activation, settings.model
-    )
+    frame = Frame.from_json(data["network"])
+    model = pick("architectures", settings.architecture).build(frame, settings.model)
     batches = prepared.Batches(train, settings.fit.batch_size, settings.fit.seed)
     compile_model(model, objective, settings.fit, len(batches))
     if len(batches) < FEW:
@@ -93,27 +91,8 @@ def make_optimizer(chosen: params.Optimizer, steps: int) -> "keras.Optimizer":
         }
         name = schedule.pop("name")
         key = "fit.optimizer.learning_rate"
-        config["learning_rate"] = _make(keras.optimizers.schedules, name, schedule, key)
-    return _make(keras.optimizers, chosen.name, config, "fit.optimizer")
-
-
-def _make(module: Any, name: str, arguments: dict[str, Any], key: str) -> Any:
-    """Makes an object of a Keras module, whose classes are found whatever the case of their name."""
-    bases = {"optimizer", "learningrateschedule"}
-    known = {
-        found.lower(): found
-        for found, kind in vars(module).items()
-        if isinstance(kind, type) and found.lower() not in bases
-    }
-    if name.lower() not in known:
-        raise UserError(
-            f"params.yaml: {key}: Keras has no {name!r}, expected one of "
-            f"{', '.join(sorted(known.values()))}{nearest(name.lower(), known)}"
-        )
-    try:
-        return getattr(module, known[name.lower()])(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"params.yaml: {key}: {known[name.lower()]} refuses its arguments: {error}") from None
+        config["learning_rate"] = make(keras.optimizers.schedules, name, schedule, key)
+    return make(keras.optimizers, chosen.name, config, "fit.optimizer")
 
 
 def train_model(

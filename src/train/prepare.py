@@ -24,6 +24,7 @@ from src import command, objectives, params, prepared, splits
 from src.dataset import SPLITS, content
 from src.errors import BadExampleError, UserError
 from src.files import replacing, write_json
+from src.network import Frame, Input
 from src.plugin import pick
 
 CHUNK = 64  # examples that a thread takes at once: handing over single ones costs more than decoding them
@@ -50,24 +51,42 @@ def main() -> None:
         lost = sorted(labels - set(classes)) if classes is not None else []
         findings["warnings"] += [f"class {name!r} has no readable example" for name in lost]
 
-        training = table.loc[table["split"] == "train", "input"]
-        encoder = task.Encoder.learn(map(content, training), settings.encode)
+        training = table[table["split"] == "train"]
+        encoder = task.Encoder.learn(Contents(training["input"]), settings.encode)
+        ends = Frame(
+            Input(encoder.shape, str(np.dtype(encoder.dtype)), encoder.layers, encoder.vocabulary),
+            objective.output(objective.encode(training["label"], classes), classes),
+        )
         with replacing(prepared.FOLDER) as folder:
             for split in SPLITS:
                 rows = table[table["split"] == split].drop(columns="split")
                 write_split(folder / split, rows, encoder, objective.encode(rows["label"], classes))
-            write_json(folder / "encoder.json", encoder.to_json())
+            encoder.save(folder)
             summary = {
                 "objective": kind,
                 "hash": data_hash(table, "id", "digest", "label", "split"),
                 "test_hash": data_hash(table[table["split"] == "test"], "digest", "label"),
                 "names": classes,
+                "network": ends.to_json(),
                 **findings,
                 "bad": bad.to_dict("records"),
                 "ignored": ignored,
             }
             write_json(folder / "data.json", summary)
     tell(summary)
+
+
+class Contents:
+    """The raw inputs of a column, read one by one as often as they are gone through."""
+
+    def __init__(self, column: pd.Series) -> None:
+        self.column = column
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(content, self.column)
+
+    def __len__(self) -> int:
+        return len(self.column)
 
 
 def check(

@@ -13,6 +13,7 @@ from src import engine, objectives
 from src.architectures import cnn
 from src.errors import UserError
 from src.evaluate import export
+from src.network import Frame, Input, Output
 from src.objectives import classification
 from src.prepared import Split
 
@@ -30,7 +31,8 @@ def images(photograph) -> np.ndarray:
 def network():
     """A convolutional network with weights as Keras draws them, statistics of normalisation included."""
     engine.start(seed=7)
-    model = cnn.build((16, 16, 1), "uint8", 3, "softmax", cnn.Options(filters=[4, 8]))
+    frame = Frame(Input((16, 16, 1), "uint8"), Output(3, "softmax"))
+    model = cnn.build(frame, cnn.Options(filters=[4, 8]))
     draw = np.random.default_rng(7)
     model.set_weights([draw.uniform(0.1, 0.5, weight.shape) for weight in model.get_weights()])
     return model

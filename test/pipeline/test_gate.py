@@ -133,7 +133,7 @@ def test_a_model_as_good_as_the_baseline_passes_and_all_files_are_written(fresh,
     assert accuracy["lower"] <= accuracy["difference"] <= accuracy["upper"]
     cases = ElementTree.parse(gate.GATE / "gates.xml").iter("testcase")
     assert {case.get("name") for case in cases} == set(GATES)
-    assert (gate.GATE / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert (gate.GATE / "curves.png").read_bytes().startswith(b"\x89PNG")
     note = (gate.GATE / "gate.md").read_text()
     assert note.startswith("## ✅ Pass: all 8 gates let this model through")
     said = capsys.readouterr().out

@@ -26,7 +26,7 @@ fit: {epochs: 12, batch_size: 8, optimizer: {learning_rate: 0.01}}
 report: {title: Photographs}
 """
 OUTPUTS = ["model.keras", "history.json", "metrics.json", "inference.json", "predictions.parquet"]
-PICTURES = ["accuracy.png", "confusion_matrix.png", "correct_predictions.png", "incorrect_predictions.png"]
+PICTURES = ["curves.png", "predictions.png", "correct_predictions.png", "incorrect_predictions.png"]
 
 
 def run(folder: Path, *command: str, succeeds: bool = True) -> str:

@@ -42,7 +42,7 @@ def test_arrays_and_table_stand_in_the_same_order(photos):
         split = Split.open(name)
         assert (split.inputs.shape, split.inputs.dtype) == ((len(split), 16, 16, 3), np.uint8)
         assert (split.labels.shape, split.labels.dtype) == ((len(split),), np.int32)
-        encoder = image.Encoder.from_json(json.loads((prepared.FOLDER / "encoder.json").read_text()))
+        encoder = image.Encoder.load(prepared.FOLDER)
         for row, (example, label) in enumerate(zip(split.table["id"], split.table["label"], strict=True)):
             assert np.array_equal(split.inputs[row], encoder.encode((photos / example).read_bytes()))
             assert summary()["names"][split.labels[row]] == label == example.split("/")[0]

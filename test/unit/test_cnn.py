@@ -10,10 +10,20 @@ import numpy as np
 import pytest
 
 from src import engine
-from src.architectures.cnn import Options, build
+from src.architectures import cnn
+from src.architectures.cnn import Options
 from src.errors import UserError
+from src.network import Frame, Input, Output
 
 engine_started = pytest.fixture(scope="module", autouse=True)(lambda: engine.start())
+
+
+def build(shape: tuple[int, ...], units: int, options: Options) -> Any:
+    """A network from raw pixels to a probability for each of so many classes."""
+    pixels = Input(shape, "uint8", [{"Rescaling": {"scale": 1 / 255}}])
+    return cnn.build(Frame(pixels, Output(units, "softmax")), options)
+
+
 SMALL = Options(filters=[8, 16], dropout=0.0)
 
 
@@ -32,7 +42,7 @@ def batch(fashion) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 48, 3), (9, 8, 3)])
 def test_outputs_are_one_probability_for_each_class_whatever_the_size(shape, classes):
-    model = build(shape, "uint8", classes, "softmax", Options())
+    model = build(shape, classes, Options())
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     assert model.input_shape == (None, *shape)
     assert model.inputs[0].dtype == "uint8"
@@ -44,7 +54,7 @@ def test_outputs_are_one_probability_for_each_class_whatever_the_size(shape, cla
 
 def test_every_option_changes_the_network():
     def layers(**options) -> list[str]:
-        model = build((16, 16, 3), "uint8", 4, "softmax", Options(filters=[4, 8], **options))
+        model = build((16, 16, 3), 4, Options(filters=[4, 8], **options))
         return [f"{type(layer).__name__} {layer.count_params()}" for layer in model.layers]
 
     changes: list[dict[str, Any]] = [
@@ -55,25 +65,25 @@ def test_every_option_changes_the_network():
         {"flatten": True},
     ]
     assert len({tuple(layers(**change)) for change in [{}, *changes]}) == 6
-    assert build((16, 16, 3), "uint8", 4, "softmax", Options(dropout=0.5)).layers[-2].rate == 0.5
+    assert build((16, 16, 3), 4, Options(dropout=0.5)).layers[-2].rate == 0.5
 
 
 def test_pixels_are_rescaled_inside_the_model():
-    model = build((8, 8, 1), "uint8", 2, "softmax", SMALL)
+    model = build((8, 8, 1), 2, SMALL)
     assert type(model.layers[1]).__name__ == "Rescaling"
     assert np.asarray(model.layers[1](np.array([[255]], "uint8"))) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("shape", [(7, 28, 1), (28, 28), (4, 4, 3)])
+@pytest.mark.parametrize("shape", [(7, 28, 1), (4, 4, 3), (4, 28, 28, 1)])
 def test_too_small_an_image_names_the_key_and_the_size(shape):
     with pytest.raises(UserError, match=r"model\.filters: found 3 blocks.*fewer for inputs of \d+ × \d+"):
-        build(shape, "uint8", 2, "softmax", Options())
+        build(shape, 2, Options())
 
 
 def test_real_training_steps_lower_the_loss(batch):
     engine.start(seed=0)
     inputs, labels = batch
-    model = build((28, 28, 1), "uint8", 10, "softmax", SMALL)
+    model = build((28, 28, 1), 10, SMALL)
     model.compile("adam", "sparse_categorical_crossentropy")
     before = model.evaluate(inputs, labels, verbose=0)
     model.optimizer.learning_rate = 0.01
@@ -85,7 +95,7 @@ def test_real_training_steps_lower_the_loss(batch):
 
 def test_a_saved_and_loaded_model_predicts_the_same(batch, workspace):
     inputs, _ = batch
-    model = build((28, 28, 1), "uint8", 10, "softmax", SMALL)
+    model = build((28, 28, 1), 10, SMALL)
     engine.save(model, Path("models/model.keras"))
     loaded = engine.load(Path("models/model.keras"))
     assert np.array_equal(model.predict(inputs, verbose=0), loaded.predict(inputs, verbose=0))
@@ -93,7 +103,7 @@ def test_a_saved_and_loaded_model_predicts_the_same(batch, workspace):
 
 
 def test_the_same_weights_are_saved_as_the_same_bytes_whether_trained_or_not(workspace):
-    model = build((28, 28, 1), "uint8", 10, "softmax", SMALL)
+    model = build((28, 28, 1), 10, SMALL)
     engine.save(model, Path("first.keras"))
     model.compile("adam", "mse")
     engine.save(model, Path("second.keras"))
@@ -108,16 +118,14 @@ def test_the_same_weights_are_saved_as_the_same_bytes_whether_trained_or_not(wor
 def test_the_same_seed_gives_the_same_weights():
     def weights(seed: int) -> np.ndarray:
         engine.start(seed)
-        return np.concatenate(
-            [w.ravel() for w in build((8, 8, 1), "uint8", 2, "softmax", SMALL).get_weights()]
-        )
+        return np.concatenate([w.ravel() for w in build((8, 8, 1), 2, SMALL).get_weights()])
 
     assert np.array_equal(weights(3), weights(3))
     assert not np.array_equal(weights(3), weights(4))
 
 
 def test_a_full_disk_leaves_the_old_model_whole_and_nothing_else(workspace):
-    model = build((28, 28, 1), "uint8", 10, "softmax", SMALL)
+    model = build((28, 28, 1), 10, SMALL)
     path = Path("models/model.keras")
     engine.save(model, path)
     before = path.read_bytes()
@@ -136,7 +144,7 @@ def test_a_full_disk_leaves_the_old_model_whole_and_nothing_else(workspace):
 def test_a_file_that_is_no_model_is_one_sentence(workspace, content):
     path = Path("model.keras")
     if content is None:
-        engine.save(build((8, 8, 1), "uint8", 2, "softmax", SMALL), path)
+        engine.save(build((8, 8, 1), 2, SMALL), path)
         content = path.read_bytes()[:-500]
     path.write_bytes(content)
     with pytest.raises(UserError) as error:

@@ -555,13 +555,13 @@ def test_the_junit_report_has_a_case_for_each_gate_and_the_reason_of_each_failur
 
 def test_the_note_says_the_verdict_first_and_takes_no_orders_from_names():
     report = outcome(minimum=NO, flips=UNSURE)
-    note = verdict.to_markdown(report, {"accuracy.png": "Curves"})
+    note = verdict.to_markdown(report, {"curves.png": "Curves"})
     assert note.splitlines()[0].endswith("Fail: minimum failed; flips had not enough data.")
     assert "<b>" not in note
     assert "@all" not in note
     assert "10 of about 1,234" not in note
     assert "of about 1,234" in note
-    assert "![Curves](accuracy.png)" in note
+    assert "![Curves](curves.png)" in note
     sneaky = outcome(minimum=Verdict("fail", "ok\n/approve\n| x |"))
     assert not any(line.startswith("/") for line in verdict.to_markdown(sneaky, {}).splitlines())
 

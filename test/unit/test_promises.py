@@ -10,8 +10,11 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +25,7 @@ from pydantic import BaseModel
 from src import engine, objectives, params
 from src.dataset import content
 from src.errors import BadExampleError, UserError
+from src.network import Frame, Input, Output
 from src.plugin import names, pick
 
 PROMISE = "The promise of every file here"
@@ -29,6 +33,7 @@ SRC = Path(__file__).parents[2] / "src"
 FOLDERS = sorted(file.parent.name for file in SRC.glob("*/__init__.py") if PROMISE in file.read_text())
 PLUGINS = [(folder, name) for folder in FOLDERS for name in names(folder)]
 RECIPES = sorted((SRC.parent / "recipes").glob("*.yaml"))
+SPOOL = tempfile.TemporaryDirectory()
 LABELS = {
     name: labels
     for labels in (pd.Series(["a", "b", "c", "b"] * 5), pd.Series(np.linspace(0.0, 1.5, 20)))
@@ -108,16 +113,29 @@ print("found", *({{"keras", "tensorflow", "torch", "jax"}} & set(sys.modules)))
 # ── Tasks ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module", params=names("tasks"))
-def task(request, root, tmp_path_factory) -> tuple[ModuleType, params.Params, pd.DataFrame]:
+@cache
+def recipe_of(task: str) -> tuple[ModuleType, params.Params, pd.DataFrame]:
     """A task, a recipe for it, and its data."""
     for recipe in RECIPES:
         settings = params.load(recipe)
-        if settings.task == request.param:
-            module = pick("tasks", request.param)
-            data = settings.data.model_copy(update={"path": str(root / settings.data.path)})
-            return module, settings, module.read(data, tmp_path_factory.mktemp("spool"))
-    pytest.fail(f"recipes/ has none for the task {request.param!r}")
+        if settings.task == task:
+            module = pick("tasks", task)
+            data = settings.data.model_copy(update={"path": str(SRC.parent / settings.data.path)})
+            return module, settings, module.read(data, Path(tempfile.mkdtemp(dir=SPOOL.name)))
+    pytest.fail(f"recipes/ has none for the task {task!r}")
+
+
+@cache
+def encoder_of(task: str) -> Any:
+    """A task's encoder, learned from the first examples of its recipe."""
+    module, settings, table = recipe_of(task)
+    return module.Encoder.learn([content(value) for value in table["input"][:200]], settings.encode)
+
+
+@pytest.fixture(params=names("tasks"))
+def task(request) -> tuple[ModuleType, params.Params, pd.DataFrame]:
+    """Each task, a recipe for it, and its data."""
+    return recipe_of(request.param)
 
 
 def test_a_task_reads_a_table_of_examples(task):
@@ -144,18 +162,33 @@ def test_a_task_refuses_nothing_at_all(task):
             module.digest(raw)
 
 
-def test_an_encoder_keeps_its_shape_and_dtype_and_comes_back_from_json(task):
-    module, settings, table = task
-    raws = [content(value) for value in table["input"][:20]]
-    encoder = module.Encoder.learn(iter(raws), settings.encode)
-    again = module.Encoder.from_json(json.loads(json.dumps(encoder.to_json())))
-    for raw in raws:
-        array = encoder.encode(raw)
+@pytest.mark.parametrize("name", names("tasks"))
+def test_an_encoder_keeps_its_shape_and_dtype_and_comes_back_from_its_files(name, tmp_path):
+    module, _, table = recipe_of(name)
+    encoder = encoder_of(name)
+    encoder.save(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} <= {"encoder.json", "tokenizer.json"}
+    again = module.Encoder.load(tmp_path)
+    assert again.layers == encoder.layers
+    assert again.vocabulary == encoder.vocabulary
+    for value in table["input"][:20]:
+        array = encoder.encode(content(value))
         assert (array.shape, array.dtype) == (encoder.shape, np.dtype(encoder.dtype))
-        assert np.array_equal(array, again.encode(raw))
-        axes = Figure().subplots()
-        module.draw(axes, array)
-        assert axes.has_data()
+        assert np.array_equal(array, again.encode(content(value)))
+
+
+@pytest.mark.parametrize("name", names("tasks"))
+def test_what_an_encoder_made_can_be_shown_to_people(name):
+    module, _, table = recipe_of(name)
+    encoder = encoder_of(name)
+    for value in table["input"][:5]:
+        array = encoder.encode(content(value))
+        axes = Figure(figsize=module.CELL).subplots()
+        empty = len(axes.get_children())
+        encoder.draw(axes, array)
+        assert len(axes.get_children()) > empty or axes.has_data()
+        words = encoder.describe(array)
+        assert all(isinstance(word, str) for pair in words.items() for word in pair)
 
 
 # ── Architectures ──────────────────────────────────────────────────────────────────────────────────────
@@ -166,22 +199,28 @@ def test_an_architecture_builds_a_keras_model_of_keras_layers_for_some_task(name
     engine.start()
     module = pick("architectures", name)
     built = 0
-    for recipe in RECIPES:
-        settings = params.load(recipe)
-        encoder = pick("tasks", settings.task).Encoder.learn(iter([]), settings.encode)
+    for task in names("tasks"):
+        encoder = encoder_of(task)
+        dtype = str(np.dtype(encoder.dtype))
+        inputs = Input(encoder.shape, dtype, encoder.layers, encoder.vocabulary)
+        frame = Frame(inputs, Output(7, "softmax"))
+        assert Frame.from_json(json.loads(json.dumps(frame.to_json()))) == frame
         try:
-            model = module.build(encoder.shape, str(np.dtype(encoder.dtype)), 7, "softmax", module.Options())
+            model = module.build(frame, module.Options())
         except UserError:  # not for this kind of input
             continue
         built += 1
         assert all(type(layer).__module__.startswith("keras.") for layer in model._flatten_layers())
         assert not model.compiled
         assert model.input_shape == (None, *encoder.shape)
-        assert model.inputs[0].dtype == encoder.dtype
+        assert model.inputs[0].dtype == dtype
         model.compile("adam", "sparse_categorical_crossentropy")
-        outputs = model.predict(np.zeros((3, *encoder.shape), encoder.dtype), verbose=0)
+        raws = recipe_of(task)[2]["input"][:3]
+        outputs = model.predict(np.stack([encoder.encode(content(raw)) for raw in raws]), verbose=0)
         assert outputs.shape == (3, 7)
         assert outputs.sum(axis=1) == pytest.approx(1, abs=1e-5)
+        if hasattr(module, "describe"):
+            json.dumps(module.describe(frame, module.Options()), allow_nan=False)
     assert built, "no recipe has inputs that it takes"
 
 
@@ -193,11 +232,10 @@ def test_the_objective_that_a_label_column_suggests_keeps_its_promise(name, labe
     module = pick("objectives", name)
     classes = module.classes(labels)
     encoded = module.encode(labels, classes)
-    units, activation = module.output(classes)
+    output = module.output(encoded, classes)
     assert len(encoded) == len(labels)
-    assert isinstance(activation, str)
 
-    outputs = np.random.default_rng(0).dirichlet(np.ones(units), len(labels)).astype(np.float32)
+    outputs = np.random.default_rng(0).dirichlet(np.ones(output.units), len(labels)).astype(np.float32)
     columns = module.predict(outputs, classes)
     assert len(columns) == len(labels)
     assert columns.columns[0] == "prediction"
