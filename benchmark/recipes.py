@@ -140,10 +140,11 @@ def compare(settings: params.Params, numbers: bool) -> tuple[str, float, float]:
     found = search.predict(list(features["test"]))
     guessed = guess.predict(np.zeros((len(labels["test"]), 1)))
     if numbers:
-        errors = [float(root_mean_squared_error(labels["test"], each)) for each in (found, guessed)]
-        return "ridge regression", *errors
-    shares = [float((labels["test"] == each).mean()) for each in (found, guessed)]
-    return kind, *shares
+        kind = "ridge regression"
+        figures = [float(root_mean_squared_error(labels["test"], each)) for each in (found, guessed)]
+    else:
+        figures = [float((labels["test"] == each).mean()) for each in (found, guessed)]
+    return kind, figures[0], figures[1]
 
 
 Features = dict[str, Any]

@@ -19,7 +19,7 @@ import pandas as pd
 
 from src import command, params, prepared
 from src.files import read_json, replacing
-from src.pictures import WIDTH, draw_curves, draw_examples, encode_png
+from src.pictures import GREY, WIDTH, draw_curves, draw_examples, encode_png
 from src.plugin import pick
 
 if TYPE_CHECKING:
@@ -127,10 +127,10 @@ def draw_samples(
     """
     from matplotlib.figure import Figure
 
-    columns = max(1, round(WIDTH / cell[0]))
+    columns = min(SAMPLES, max(1, round(1.6 * WIDTH / cell[0])))
     groups = samples.groupby("title")
     left = 1.2
-    figure = Figure(figsize=(left + cell[0] * columns, cell[1] * len(groups)))
+    figure = Figure(figsize=(left + cell[0] * columns, cell[1] * len(groups)), facecolor="none")
     figure.subplots_adjust(left / (left + cell[0] * columns), 0.01, 0.99, 0.99, 0.05, 0.05)
     grid = figure.subplots(len(groups), columns, squeeze=False)
     for row, (name, group) in zip(grid, groups, strict=True):
@@ -139,7 +139,7 @@ def draw_samples(
         for axes in row:
             axes.set(xticks=[], yticks=[])
             axes.set_frame_on(False)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8, color=GREY)
     return figure
 
 

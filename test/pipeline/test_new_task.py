@@ -1,4 +1,4 @@
-"""A new kind of data is one new file: a task that a test writes trains and is judged without any other edit."""
+"""A new kind of data is one new file: a task that a test writes trains and is judged with no other edit."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Every recipe goes through the whole pipeline on a sample of its data; its gates are ones that can answer."""
+"""Every recipe goes through the whole pipeline on a sample of its data, and its gates can answer."""
 
 import json
 from pathlib import Path
