@@ -21,11 +21,6 @@ Stricter = Callable[[Any, Any], Any]
 # ── Which of two values is the stricter one: f(target, candidate) ──────────────────────────────────────
 
 
-def higher(target: float | None, candidate: float | None) -> float | None:
-    """Of two lower limits, the higher one; None is no limit."""
-    return max((value for value in (candidate, target) if value is not None), default=None)
-
-
 def lower(target: float | None, candidate: float | None) -> float | None:
     """Of two upper limits, the lower one; None is no limit."""
     return min((value for value in (candidate, target) if value is not None), default=None)
