@@ -69,6 +69,7 @@ def main() -> None:
                 findings = splits.examine(table, settings.data, classes)
             lost = sorted(declared - set(classes)) if classes is not None else []
             findings["warnings"] += [f"class {name!r} has no readable example" for name in lost]
+            findings["warnings"] += getattr(encoder, "warnings", [])
             summary = {
                 "objective": kind,
                 "hash": data_hash(table, "id", "digest", "label", "split"),
