@@ -11,6 +11,7 @@ import pandas as pd
 
 from src.errors import BadExampleError, UserError
 from src.network import Output
+from src.objectives import with_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 LOSS = "mean_squared_error"
 METRICS = ["mean_absolute_error"]
 
-RESAMPLES = 2000  # of the intervals
+QUARTERS = ("lowest quarter", "second quarter", "third quarter", "highest quarter")
 INK, BLUE = "#999", "#2b6cb0"
 
 
@@ -48,6 +49,12 @@ def classes(labels: pd.Series) -> None:
 def encode(labels: pd.Series, classes: None) -> np.ndarray:
     """Returns the numbers, (examples,) float32."""
     return labels.to_numpy(np.float32)
+
+
+def groups(labels: np.ndarray, classes: None) -> dict[str, np.ndarray]:
+    """Returns the positions of the examples in each quarter of these labels, equal ones in the same."""
+    quarter = np.searchsorted(np.quantile(labels, [0.25, 0.5, 0.75]), labels)
+    return {name: np.flatnonzero(quarter == number) for number, name in enumerate(QUARTERS)}
 
 
 def output(labels: np.ndarray, classes: None) -> Output:
@@ -86,9 +93,9 @@ def score(labels: np.ndarray, outputs: np.ndarray, classes: None) -> dict[str, A
     absolute = absolute_errors(labels, outputs)
     constant = np.full_like(outputs, labels.mean(dtype=np.float64))
     return {
-        **_with_interval("mean_absolute_error", absolute[:, None], lambda means: means[..., 0]),
-        **_with_interval("root_mean_squared_error", squared_errors(labels, outputs), root),
-        **_with_interval("r2", errors_and_deviations(labels, outputs), explained),
+        **with_interval("mean_absolute_error", absolute[:, None], lambda means: means[..., 0]),
+        **with_interval("root_mean_squared_error", squared_errors(labels, outputs), root),
+        **with_interval("r2", errors_and_deviations(labels, outputs), explained),
         "median_absolute_error": float(np.median(absolute)),
         "mean_predictor_mean_absolute_error": float(absolute_errors(labels, constant).mean()),
         "mean_predictor_root_mean_squared_error": float(root(squared_errors(labels, constant).mean(axis=0))),
@@ -212,19 +219,4 @@ def _residuals(predictions: pd.DataFrame) -> "Figure":
 
 def _points(count: int) -> dict[str, Any]:
     """Returns how points are drawn: the more there are, the fainter, so that dense places show."""
-    return {"s": 14, "color": BLUE, "linewidths": 0, "alpha": min(0.7, max(0.05, 40 / math.sqrt(count) / 8))}
-
-
-def _with_interval(name: str, values: np.ndarray, combine: Any) -> dict[str, float]:
-    """Returns a function of means over examples under its name, with its 95 % percentile interval.
-
-    Args:
-        name: Of the metric.
-        values: (examples, columns) what each example contributes.
-        combine: (…, columns) means → (…,) the metric.
-    """
-    random = np.random.default_rng(0)
-    size = len(values)
-    means = np.stack([values[random.integers(0, size, size)].mean(axis=0) for _ in range(RESAMPLES)])
-    low, high = np.quantile(combine(means), [0.025, 0.975])
-    return {name: float(combine(values.mean(axis=0))), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return {"s": 14, "color": BLUE, "linewidths": 0, "alpha": min(0.7, max(0.05, 10 / math.sqrt(count)))}
