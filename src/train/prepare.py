@@ -39,17 +39,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix=".spool-", dir=prepared.FOLDER.parent) as spool:
         table = task.read(settings.data, Path(spool))
         ignored = table.attrs["ignored"]
-        labels = set(table["label"].dropna().astype(str))
-        table, bad = check(table, task.digest, settings.data)
-
         kind = settings.objective or objectives.infer(table["label"])
         objective = pick("objectives", kind)
+        table, bad = check(table, task.digest, objective.read, settings.data)
+
         classes = objective.classes(table["label"])
+
+        def groups() -> splits.Groups:
+            """Returns each class's examples, as the table is now."""
+            labels = objective.encode(table["label"], classes)
+            return objective.groups(labels, classes) if classes is not None else {}
+
         table["split"] = splits.assign(table, settings.data)
-        table = splits.sample(table, settings.data.sample).sort_values(["split", "id"], kind="stable")
-        findings = splits.examine(table, settings.data, classes)
-        lost = sorted(labels - set(classes)) if classes is not None else []
-        findings["warnings"] += [f"class {name!r} has no readable example" for name in lost]
+        table = splits.sample(table, settings.data.sample, groups()).sort_values(
+            ["split", "id"], kind="stable"
+        )
+        findings = splits.examine(table, settings.data, groups())
+        if classes is not None and len(bad):
+            every = objective.classes(pd.concat([table["label"], bad["label"].dropna()]))
+            lost = sorted(set(every) - set(classes))
+            findings["warnings"] += [f"class {name!r} has no readable example" for name in lost]
 
         training = table[table["split"] == "train"]
         encoder = task.Encoder.learn(Contents(training["input"]), settings.encode)
@@ -69,10 +78,12 @@ def main() -> None:
                 "names": classes,
                 "network": ends.to_json(),
                 **findings,
-                "bad": bad.to_dict("records"),
+                "bad": bad[["id", "reason"]].to_dict("records"),
                 "ignored": ignored,
             }
             write_json(folder / "data.json", summary)
+    if settings.objective is None:
+        print(f"objective: {kind}, as the labels suggest; params.yaml can say another one")
     tell(summary)
 
 
@@ -90,30 +101,31 @@ class Contents:
 
 
 def check(
-    table: pd.DataFrame, digest: Callable[[Any], str], data: params.Data
+    table: pd.DataFrame, digest: Callable[[Any], str], read: Callable[[Any], Any], data: params.Data
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reads every example once, hashes it, and sets the bad ones apart.
+    """Reads every example and its label once, hashes it, and sets the bad ones apart.
 
     Returns:
-        The good examples with their `digest`, and the bad ones as a table of `id` and `reason`.
+        The good examples with their label as it was read and their `digest`, and the bad ones as a table of
+        `id`, `label` (None where that is what is bad) and `reason`.
 
     Raises:
         UserError: If there are bad examples and `data.on_bad` is `fail`; all are listed.
     """
 
-    def examine(row: tuple[Any, Any]) -> tuple[str | None, str | None]:
-        value, label = row
+    def examine(row: tuple[Any, Any]) -> tuple[Any, str | None, str | None]:
+        value, label = row[0], None
         try:
-            if pd.isna(label):
-                raise BadExampleError("no label")
-            return digest(content(value)), None
+            label = read(row[1])
+            return label, digest(content(value)), None
         except BadExampleError as error:
-            return None, str(error)
+            return label, None, str(error)
 
     rows = zip(table["input"], table["label"], strict=True)
     results = list(parallel(examine, rows, len(table), "checking"))
-    table = table.assign(digest=[digest for digest, _ in results], reason=[why for _, why in results])
-    bad = table.loc[table["digest"].isna(), ["id", "reason"]]
+    found = pd.DataFrame(results, table.index, ["label", "digest", "reason"], dtype=object)
+    table = table.assign(**found)
+    bad = table.loc[table["digest"].isna(), ["id", "label", "reason"]]
     if len(bad) and data.on_bad == "fail":
         raise UserError(
             f"{data.path}: {len(bad)} of {len(table)} examples cannot be read:\n"
@@ -122,7 +134,8 @@ def check(
         )
     if len(bad) == len(table):
         raise UserError(f"{data.path}: none of the {len(table)} examples can be read")
-    return table[table["digest"].notna()].drop(columns="reason"), bad
+    good = table[table["digest"].notna()].drop(columns="reason")
+    return good.assign(label=good["label"].infer_objects()), bad
 
 
 def write_split(folder: Path, rows: pd.DataFrame, encoder: Any, labels: np.ndarray) -> None:
