@@ -38,7 +38,9 @@ def build(frame: Frame, options: Options) -> "keras.Model":
     from keras import layers
 
     if frame.input.vocabulary:
-        raise UserError("architecture: mlp takes numbers, found tokens; expected rnn or cnn, which embed them")
+        raise UserError(
+            "architecture: mlp takes numbers, found tokens; expected rnn or cnn, which embed them"
+        )
     inputs, x = frame.begin()
     if len(x.shape) > 2:
         # Not the layer Flatten, which warns where padding is masked: that is zero already.
