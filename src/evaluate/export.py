@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 KERAS = Path("src/models/model.keras")
 ONNX = Path("src/models/model.onnx")
-TOLERANCE = 1e-4  # of probabilities; relative for outputs beyond 1
+TOLERANCE = 1e-4  # of probabilities; relative for numbers, or to their spread where that is larger
 
 
 def main() -> None:
@@ -107,14 +107,16 @@ def compare(
         names: The classes, or None where labels are numbers.
 
     Returns:
-        The largest difference: absolute up to outputs of 1, relative above.
+        The largest difference: that of probabilities, or of numbers in proportion to the number, or to the
+        standard deviation of all of them where that is larger.
 
     Raises:
         UserError: If they do not agree; the message names the example.
     """
     if found.shape != expected.shape:
         raise UserError(f"{ONNX}: not written: expected outputs {expected.shape}, found {found.shape}")
-    difference = np.abs(found - expected) / np.maximum(1, np.abs(expected))
+    unit = 1.0 if names else float(expected.std()) or 1.0
+    difference = np.abs(found - expected) / np.maximum(unit, np.abs(expected))
     worst = np.nan_to_num(difference, nan=np.inf).reshape(len(difference), -1).max(axis=1)
     if worst.max() > TOLERANCE:
         example = test.table["id"].iloc[int(worst.argmax())]
