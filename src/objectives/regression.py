@@ -37,7 +37,7 @@ def read(label: Any) -> float:
         number = float(label)
     except (TypeError, ValueError):
         raise BadExampleError(f"expected a number as the label, found {label!r}") from None
-    if not abs(number) <= np.finfo(np.float32).max:
+    if not abs(number) <= float(np.finfo(np.float32).max):
         raise BadExampleError(f"expected a finite number as the label, found {label}")
     return number
 
