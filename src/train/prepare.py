@@ -129,13 +129,23 @@ def write_split(folder: Path, rows: pd.DataFrame, encoder: Any, labels: np.ndarr
     """Writes one split's arrays and table.
 
     The inputs are appended to the file as they are encoded, never held together: memory stays flat.
+
+    Raises:
+        UserError: If an example can be read, but not encoded in the way that `encode:` asks for.
     """
+
+    def encode(row: tuple[str, Any]) -> np.ndarray:
+        try:
+            return encoder.encode(content(row[1]))
+        except BadExampleError as error:
+            raise UserError(f"{row[0]}: {error}") from None
+
     folder.mkdir(parents=True)
     header = {"descr": np.dtype(encoder.dtype).str, "fortran_order": False}
     with open(folder / "inputs.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, {**header, "shape": (len(rows), *encoder.shape)})
         doing = f"encoding {folder.name}"
-        for array in parallel(lambda value: encoder.encode(content(value)), rows["input"], len(rows), doing):
+        for array in parallel(encode, zip(rows["id"], rows["input"], strict=True), len(rows), doing):
             file.write(np.ascontiguousarray(array, encoder.dtype).data)
     np.save(folder / "labels.npy", labels)
     rows.drop(columns="input").reset_index(drop=True).to_parquet(folder / "table.parquet")
