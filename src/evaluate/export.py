@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,6 +59,7 @@ def convert(model: "keras.Model", path: Path) -> None:
 
     # Keras exports only what was called once since it was loaded.
     model(keras.tree.map_structure(_blank, model.input))
+    _teach_spectra()
     raw = path.with_name(f"raw.{path.name}")
     try:
         with warnings.catch_warnings():
@@ -73,6 +74,37 @@ def convert(model: "keras.Model", path: Path) -> None:
     normalise(converted)
     onnx.checker.check_model(converted)
     path.write_bytes(converted.SerializeToString(deterministic=True))
+
+
+def _teach_spectra() -> None:
+    """Teaches the converter Fourier transforms: a product with cosines, and one with sines.
+
+    By itself it knows only those whose magnitude is taken at once (tensorflow-onnx, issue 2155), while Keras'
+    MelSpectrogram takes the real and the imaginary part.
+    """
+    from tf2onnx.handler import tf_op
+    from tf2onnx.onnx_opset.signal import RFFTOp
+
+    @tf_op("RFFT")
+    class Transform(RFFTOp):
+        @classmethod
+        def version_13(cls, graph: Any, node: Any, **options: Any) -> None:
+            """Leaves the transform alone whose parts are taken: nothing needs it once they are there."""
+            if not {user.type for user in graph.find_output_consumers(node.output[0])} <= {"Real", "Imag"}:
+                super().version_13(graph, node, **options)
+
+    @tf_op(["Real", "Imag"])
+    class Part:
+        @classmethod
+        def version_13(cls, graph: Any, node: Any, **_: Any) -> None:
+            """Multiplies frames, (…, length), by a matrix, (length, length // 2 + 1)."""
+            frames, length = node.inputs[0].input[0], node.inputs[0].inputs[1].get_tensor_value()[0]
+            spectra = np.fft.rfft(np.eye(length))
+            waves = (spectra.real if node.type == "Real" else spectra.imag).astype(np.float32)
+            matrix = graph.make_const(f"{node.name}/waves", waves).output[0]
+            known = {"shapes": [graph.get_shape(node.output[0])], "dtypes": [graph.get_dtype(frames)]}
+            graph.remove_node(node.name)
+            graph.make_node("MatMul", [frames, matrix], outputs=node.output, **known)
 
 
 def _blank(tensor: "keras.KerasTensor") -> np.ndarray:
