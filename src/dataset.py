@@ -3,8 +3,10 @@
 `read` gives one row for each example, with the columns `id`, `input` and `label`, `split` where the data
 declares it, and every other column the data has. An input that is a file, or bytes in a Parquet column or
 an archive, stays on disk as a `Slice` until it is wanted, so that a table of a million images is small.
+`read_rows` gives the same of a table whose whole rows are the inputs: each is a `Row` until it is wanted.
 """
 
+import csv
 import os
 import re
 import shutil
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +32,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+RESERVED = ("id", "split", "digest")  # columns that are no inputs
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "y")
 TABLES = (".csv", ".parquet")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -58,9 +62,26 @@ class Slice:
             raise BadExampleError(error.strerror or str(error)) from None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """A row of a table, read when it is wanted; all rows share the table's columns, name → array."""
+
+    columns: dict[str, Any]
+    position: int
+
+    def read(self) -> dict[str, Any]:
+        """Returns column → value as plain Python has it, None where it is missing."""
+        return {name: _plain(column[self.position]) for name, column in self.columns.items()}
+
+
+def _plain(value: Any) -> Any:
+    missing = pd.api.types.is_scalar(value) and pd.isna(value)
+    return None if missing else value.item() if isinstance(value, np.generic) else value
+
+
 def content(value: Any) -> Any:
-    """Returns what an `input` cell stands for: the bytes of a `Slice`, anything else as it is."""
-    return value.read() if isinstance(value, Slice) else value
+    """Returns what an `input` cell stands for: the bytes of a `Slice`, the values of a `Row`, or itself."""
+    return value.read() if isinstance(value, Slice | Row) else value
 
 
 def read(
@@ -91,6 +112,47 @@ def read(
     if path.is_file() and not path.name.lower().endswith(ARCHIVES):
         raise UserError(f"data.path: found {path}, expected a folder, {', '.join(TABLES + ARCHIVES)}")
     return from_files(path, *files(path, spool), suffixes)
+
+
+def read_rows(data: Data, spool: Path) -> pd.DataFrame:
+    """Reads CSV or Parquet at `data.path` of which every whole row is an example.
+
+    Args:
+        data: The `data:` section.
+        spool: A folder for what must be unpacked to be read; the caller removes it.
+
+    Returns:
+        As `read` does, with every column that the data has; `input` is a `Row` of all of them but the label
+        and `RESERVED`. The data's own `id` serves as such if its values all differ.
+
+    Raises:
+        UserError: If no table is there, or its columns are not clear.
+    """
+    path = Path(data.path)
+    files = _tables(path) if path.exists() else []
+    if not files:
+        raise UserError(f"data.path: found no table at {path}, expected CSV or Parquet or a folder of them")
+    if data.input is not None:
+        raise UserError(f"data.input: found {data.input!r}, expected none: the input is the whole row")
+    frames: list[pd.DataFrame] = []
+    for number, file in enumerate(files):
+        frame, heavy = _read_table(file, spool / f"column-{number}")
+        frames.append(frame.drop(columns=heavy))  # media
+        if odd := sorted({*frames[0]} ^ {*frames[-1]}):
+            raise UserError(f"{file}: column {odd[0]!r} is not in both it and {files[0]}, expected the same")
+    target = _column(files[0], frames[0], "label", data.label, LABEL_COLUMNS)
+    table = _joined(files, [_named(*pair, files) for pair in zip(files, frames, strict=True)])
+    if "id" in frames[0]:
+        own = pd.concat([frame["id"] for frame in frames], ignore_index=True)
+        table["id"] = own.astype(str) if own.notna().all() and own.is_unique else table["id"]
+    columns = {name: table[name].array for name in frames[0] if name not in (target, *RESERVED)}
+    for name in frames[0]:
+        if table[name].dtype == object and len({frame[name].dtype for frame in frames}) > 1:
+            table[name] = table[name].astype("str")  # numbers in one file, text in another
+    table = table.drop(columns=list({"label", "input"} - {target}), errors="ignore")
+    table = table.rename(columns={target: "label"})
+    table["input"] = [Row(columns, position) for position in range(len(table))]
+    return table
 
 
 # ── Class folders ──────────────────────────────────────────────────────────────────────────────────────
@@ -237,11 +299,19 @@ def _from_tables(
         frame = frame.rename(columns={source: "input", target: "label"})
         if paths:
             frame["input"] = [_as_slice(value, file.parent) for value in frame["input"]]
-        frame["id"] = [f"{file.name}:{row}" for row in range(len(frame))]
-        split = re.match(r"[a-z]+", file.stem.lower())
-        if len(files) > 1 and "split" not in frame and split and split[0] in SPLIT_NAMES:
-            frame["split"] = split[0]
-        frames.append(frame)
+        frames.append(_named(file, frame, files))
+    return _joined(files, frames)
+
+
+def _named(file: Path, frame: pd.DataFrame, files: list[Path]) -> pd.DataFrame:
+    """Adds `id`, and the split that one of several files declares by its name."""
+    split = re.match(r"[a-z]+", file.stem.lower())
+    if len(files) > 1 and "split" not in frame and split and split[0] in SPLIT_NAMES:
+        frame = frame.assign(split=split[0])
+    return frame.assign(id=[f"{file.name}:{row}" for row in range(len(frame))])
+
+
+def _joined(files: list[Path], frames: list[pd.DataFrame]) -> pd.DataFrame:
     table = pd.concat(frames, ignore_index=True)
     if "split" in table:
         table["split"] = _normal_splits(files, table["split"])
@@ -253,8 +323,15 @@ def _read_table(file: Path, blob: Path) -> tuple[pd.DataFrame, list[str]]:
     """Reads a table; its columns of bytes, which are named, go to `blob` in small batches and stay there."""
     try:
         if file.suffix.lower() == ".csv":
-            return pd.read_csv(file, keep_default_na=False, na_values=[""]), []
+            # Types follow from whole columns, not from parts of them: 007 is text where any value is.
+            frame = pd.read_csv(file, keep_default_na=False, na_values=[""], low_memory=False)
+            with open(file, newline="", encoding="utf-8-sig") as lines:
+                _check_names(file, next(csv.reader(lines)))
+            if not isinstance(frame.index, pd.RangeIndex):
+                raise UserError(f"{file}: its rows have more values than its first line has names")
+            return frame, []
         with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
+            _check_names(file, parquet.schema_arrow.names)
             heavy = [field.name for field in parquet.schema_arrow if _holds_bytes(field.type)]
             light = [name for name in parquet.schema_arrow.names if name not in heavy]
             frame = parquet.read(columns=light).to_pandas()
@@ -265,6 +342,13 @@ def _read_table(file: Path, blob: Path) -> tuple[pd.DataFrame, list[str]]:
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, pa.ArrowInvalid) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: expected {file.suffix[1:]} in UTF-8, found: {reason}") from None
+
+
+def _check_names(file: Path, names: list[str]) -> None:
+    """Refuses columns of one name, which pandas would rename."""
+    twice = [name for position, name in enumerate(names) if name and name in names[:position]]
+    if twice:
+        raise UserError(f"{file}: two columns are called {twice[0]!r}; expected different names")
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

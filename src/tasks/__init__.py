@@ -22,5 +22,6 @@ The promise of every file here, none of which imports Keras:
 A task whose near duplicates can be told also exports `fingerprint(inputs)`: of encoded inputs, (examples,)
 uint64, with few bits different where two of them look alike.
 
-A raw input is what `src.dataset.content` gives for a cell of the `input` column: bytes for a file.
+A raw input is what `src.dataset.content` gives for a cell of the `input` column: bytes for a file,
+a dictionary of its columns for a row of a table.
 """

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix=".spool-", dir=prepared.FOLDER.parent) as spool:
         table = task.read(settings.data, Path(spool))
         ignored = table.attrs["ignored"]
-        labels = set(table["label"].dropna().astype(str))
+        declared = set(table["label"].dropna().astype(str))
         table, bad = check(table, task.digest, settings.data)
 
         kind = settings.objective or objectives.infer(table["label"])
@@ -48,8 +48,6 @@ def main() -> None:
         table["split"] = splits.assign(table, settings.data)
         table = splits.sample(table, settings.data.sample).sort_values(["split", "id"], kind="stable")
         findings = splits.examine(table, settings.data, classes)
-        lost = sorted(labels - set(classes)) if classes is not None else []
-        findings["warnings"] += [f"class {name!r} has no readable example" for name in lost]
 
         training = table[table["split"] == "train"]
         encoder = task.Encoder.learn(Contents(training["input"]), settings.encode)
@@ -58,10 +56,19 @@ def main() -> None:
             objective.output(objective.encode(training["label"], classes), classes),
         )
         with replacing(prepared.FOLDER) as folder:
+            refused = []
             for split in SPLITS:
                 rows = table[table["split"] == split].drop(columns="split")
-                write_split(folder / split, rows, encoder, objective.encode(rows["label"], classes))
+                labels = objective.encode(rows["label"], classes)
+                refused.append(write_split(folder / split, rows, encoder, labels))
             encoder.save(folder)
+            if any(map(len, refused)):
+                bad = pd.concat([bad, *refused], ignore_index=True)
+                refuse(bad, len(table), settings.data)
+                table = table[~table["id"].isin(bad["id"])]
+                findings = splits.examine(table, settings.data, classes)
+            lost = sorted(declared - set(classes)) if classes is not None else []
+            findings["warnings"] += [f"class {name!r} has no readable example" for name in lost]
             summary = {
                 "objective": kind,
                 "hash": data_hash(table, "id", "digest", "label", "split"),
@@ -114,31 +121,55 @@ def check(
     results = list(parallel(examine, rows, len(table), "checking"))
     table = table.assign(digest=[digest for digest, _ in results], reason=[why for _, why in results])
     bad = table.loc[table["digest"].isna(), ["id", "reason"]]
-    if len(bad) and data.on_bad == "fail":
-        raise UserError(
-            f"{data.path}: {len(bad)} of {len(table)} examples cannot be read:\n"
-            + splits.listing(bad["id"] + ": " + bad["reason"].astype(str))
-            + "\n  Mend or remove them, or set data.on_bad: skip."
-        )
+    refuse(bad, len(table), data)
     if len(bad) == len(table):
         raise UserError(f"{data.path}: none of the {len(table)} examples can be read")
     return table[table["digest"].notna()].drop(columns="reason"), bad
 
 
-def write_split(folder: Path, rows: pd.DataFrame, encoder: Any, labels: np.ndarray) -> None:
-    """Writes one split's arrays and table.
+def refuse(bad: pd.DataFrame, total: int, data: params.Data) -> None:
+    """Raises a UserError that lists bad examples, if there are any and `data.on_bad` is `fail`."""
+    if len(bad) and data.on_bad == "fail":
+        raise UserError(
+            f"{data.path}: {len(bad)} of {total} examples cannot be read:\n"
+            + splits.listing(bad["id"] + ": " + bad["reason"].astype(str))
+            + "\n  Mend or remove them, or set data.on_bad: skip."
+        )
+
+
+def write_split(folder: Path, rows: pd.DataFrame, encoder: Any, labels: np.ndarray) -> pd.DataFrame:
+    """Writes one split's arrays and table, without the examples that the encoder refuses.
 
     The inputs are appended to the file as they are encoded, never held together: memory stays flat.
+
+    Returns:
+        `id` and `reason` of what was refused.
     """
+
+    def encode(value: Any) -> tuple[np.ndarray | None, str | None]:
+        try:
+            return np.ascontiguousarray(encoder.encode(content(value)), encoder.dtype), None
+        except BadExampleError as error:
+            return None, str(error)
+
+    def write_header(file: BinaryIO, count: int) -> None:
+        header = {"descr": np.dtype(encoder.dtype).str, "fortran_order": False}
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *encoder.shape)})
+
     folder.mkdir(parents=True)
-    header = {"descr": np.dtype(encoder.dtype).str, "fortran_order": False}
+    reasons: list[str | None] = []
     with open(folder / "inputs.npy", "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {**header, "shape": (len(rows), *encoder.shape)})
-        doing = f"encoding {folder.name}"
-        for array in parallel(lambda value: encoder.encode(content(value)), rows["input"], len(rows), doing):
-            file.write(np.ascontiguousarray(array, encoder.dtype).data)
-    np.save(folder / "labels.npy", labels)
-    rows.drop(columns="input").reset_index(drop=True).to_parquet(folder / "table.parquet")
+        write_header(file, len(rows))
+        for array, reason in parallel(encode, rows["input"], len(rows), f"encoding {folder.name}"):
+            reasons.append(reason)
+            if array is not None:
+                file.write(array.data)
+        file.seek(0)
+        write_header(file, reasons.count(None))  # of the same length: NumPy leaves room for any count
+    good = np.array([reason is None for reason in reasons], bool)
+    np.save(folder / "labels.npy", labels[good])
+    rows[good].drop(columns="input").reset_index(drop=True).to_parquet(folder / "table.parquet")
+    return rows[["id"]].assign(reason=reasons)[~good]
 
 
 def parallel(function: Callable[[Any], Any], values: Iterable[Any], total: int, doing: str) -> Iterator[Any]:
