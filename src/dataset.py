@@ -275,7 +275,7 @@ def _below_one_folder(names: list[str]) -> list[str]:
 # ── CSV and Parquet ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tables(path: Path, suffixes: Sequence[str]) -> list[Path]:
+def _tables(path: Path, suffixes: Sequence[str] = ()) -> list[Path]:
     """Lists the tables at a path; where examples may be CSV too, only those at its top are tables."""
     if path.is_file():
         return [path] if path.suffix.lower() in TABLES else []
