@@ -106,16 +106,12 @@ def read(
     path = Path(data.path)
     if not path.exists():
         raise UserError(f"data.path: {path} does not exist; expected a folder, an archive, CSV or Parquet")
-    if path.is_file() and path.name.lower().endswith(ARCHIVES):
-        names, slices = _unpack(path, spool / "archive")
-        return _from_files(path, _below_one_folder(names), slices, suffixes)
-    tables = _tables(path)
+    tables = _tables(path, suffixes)
     if tables:
         return _from_tables(tables, data, spool, inputs, paths)
-    if path.is_file():
+    if path.is_file() and not path.name.lower().endswith(ARCHIVES):
         raise UserError(f"data.path: found {path}, expected a folder, {', '.join(TABLES + ARCHIVES)}")
-    names = sorted(_walk(path))
-    return _from_files(path, names, [Slice(f"{path}/{name}") for name in names], suffixes)
+    return from_files(path, *files(path, spool), suffixes)
 
 
 def read_rows(data: Data, spool: Path) -> pd.DataFrame:
@@ -162,6 +158,19 @@ def read_rows(data: Data, spool: Path) -> pd.DataFrame:
 # ── Class folders ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def files(path: Path, spool: Path) -> tuple[list[str], list[Slice]]:
+    """Lists the files in a folder or an archive, whose members are unpacked into one file below `spool`.
+
+    Returns:
+        Their relative names, without hidden ones, and their content.
+    """
+    if path.is_file():
+        names, slices = _unpack(path, spool / "archive")
+        return _below_one_folder(names), slices
+    names = sorted(_walk(path))
+    return names, [Slice(f"{path}/{name}") for name in names]
+
+
 def _walk(folder: Path) -> Iterator[str]:
     """Yields the files below a folder by relative names, without hidden ones; `name/` if it is empty."""
     for parent, folders, files in os.walk(folder):
@@ -172,7 +181,7 @@ def _walk(folder: Path) -> Iterator[str]:
             yield f"{relative}/"
 
 
-def _from_files(
+def from_files(
     path: Path, names: Sequence[str], slices: Sequence[Slice], suffixes: Sequence[str]
 ) -> pd.DataFrame:
     """Lays out `class/file` or `split/class/file` as a table."""
@@ -266,10 +275,14 @@ def _below_one_folder(names: list[str]) -> list[str]:
 # ── CSV and Parquet ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tables(path: Path) -> list[Path]:
+def _tables(path: Path, suffixes: Sequence[str] = ()) -> list[Path]:
+    """Lists the tables at a path; where examples may be CSV too, only those at its top are tables."""
     if path.is_file():
         return [path] if path.suffix.lower() in TABLES else []
-    return sorted(path / name for name in _walk(path) if Path(name).suffix.lower() in TABLES)
+    names = [name for name in _walk(path) if Path(name).suffix.lower() in TABLES]
+    return sorted(
+        path / name for name in names if "/" not in name or Path(name).suffix.lower() not in suffixes
+    )
 
 
 def _from_tables(

@@ -35,6 +35,8 @@ class Data(Section):
     path: str
     input: str | None = None  # the column of the example itself; None: looked for by its usual names
     label: str | None = None  # the column of what to predict; likewise
+    order: str | None = None  # the column that sorts the rows of an example that has several; likewise
+    columns: list[str] | None = None  # those that examples of several columns consist of; None: all others
     sample: Any = 1.0
     validation: Share = 0.1
     test: Share = 0.2

@@ -32,6 +32,9 @@ class Options(Section):
 def build(frame: Frame, options: Options) -> "keras.Model":
     """Builds the network.
 
+    Padding of series and sentences, where the first layers mask it, is zero to every convolution and left out
+    of batch normalisation and of the average, so that what comes out does not follow how much of it there is.
+
     Pooling stands right behind the convolution: normalisation and activation then work on a quarter of
     the values, which nearly doubles the speed on a CPU; for max pooling and ReLU the order is the same.
     Batch normalisation has momentum 0.9, since Keras' 0.99 needs thousands of steps to settle.
@@ -57,23 +60,36 @@ def build(frame: Frame, options: Options) -> "keras.Model":
             f"model.filters: found {len(options.filters)} blocks, each of which halves its input; expected "
             f"fewer for inputs of {_times(positions)}"
         )
+    mask = getattr(x, "_keras_mask", None)  # (steps,), False where a series or sentence is padded
     rank = f"{len(positions)}D"
     convolution, pooling = getattr(layers, f"Conv{rank}"), getattr(layers, f"MaxPooling{rank}")
     for filters in options.filters:
         for layer in range(options.convolutions):
             x = convolution(
                 filters, options.kernel, padding="same", use_bias=not options.batch_normalization
-            )(x)
+            )(_silence(x, mask))
             if layer == options.convolutions - 1:
                 x = pooling()(x)
+                mask = mask if mask is None else mask[:, :-1:2]
             if options.batch_normalization:
-                x = layers.BatchNormalization(momentum=0.9)(x)
+                x = layers.BatchNormalization(momentum=0.9)(x, mask=mask)
             x = layers.ReLU()(x)
-    x = layers.Flatten()(x) if options.flatten else getattr(layers, f"GlobalAveragePooling{rank}")()(x)
+    if options.flatten:
+        x = layers.Flatten()(_silence(x, mask))
+    else:
+        average = getattr(layers, f"GlobalAveragePooling{rank}")()
+        x = average(x) if mask is None else average(x, mask=mask)
     for width in options.dense:
         x = layers.Dropout(options.dropout)(x)
         x = layers.Dense(width, activation="relu")(x)
     return frame.end(inputs, layers.Dropout(options.dropout)(x), "cnn")
+
+
+def _silence(x: "keras.KerasTensor", mask: "keras.KerasTensor | None") -> "keras.KerasTensor":
+    """Sets masked steps to zero; convolution and pooling do not take masks, so that of `x` ends here."""
+    from keras import ops
+
+    return x if mask is None else ops.where(mask[:, :, None], x, 0.0)
 
 
 def _times(shape: tuple[int, ...] | list[int]) -> str:

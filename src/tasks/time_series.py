@@ -1,0 +1,412 @@
+"""Time series of equal or unequal length, of one or many channels, as (length, channels) with masked padding.
+
+They may lie there as
+- CSV or Parquet in long form: a row for each step, with a column that names the series (`data.input`), one
+  that sorts its steps (`data.order`), the label, the same in all its rows, and the channels (`data.columns`);
+- .ts files, as aeon and sktime write them; NAME_TRAIN.ts and NAME_TEST.ts declare the splits;
+- class folders of .npy files, (steps,) or (steps, channels), or of CSV files with a row for each step, whose
+  first row may name the channels; a column of times is none.
+"""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+from pydantic import Field
+
+from src import dataset
+from src.dataset import Slice
+from src.errors import BadExampleError, UserError, nearest
+from src.files import read_json, write_json
+from src.network import Layers
+from src.params import Data, Section
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SUFFIXES = (".npy", ".csv")
+SERIES = ("series", "series_id", "case", "id")  # usual names of the column that names the series
+ORDER = ("time", "t", "timestamp", "step")  # and of the one that sorts its steps
+NPY = b"\x93NUMPY"  # how such a file begins
+PADDING = -1e9  # float32 holds it exactly
+LONGEST = 10_000  # steps up to which a length is learned
+
+CELL = (1.8, 1.2)
+
+
+class Options(Section):
+    """`encode:` the steps that the network sees; shorter series are padded at the end."""
+
+    length: Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # None: of the longest to train on
+    cut: Literal["end", "start"] = "end"  # where longer series lose steps
+
+
+def read(data: Data, spool: Path) -> pd.DataFrame:
+    """Reads class folders, an archive of them, .ts files, or tables in long form.
+
+    A series that cannot be put together is a `BadExampleError` in the column `input`; `digest` raises it.
+    """
+    path = Path(data.path)
+    archive = path.is_file() and path.name.lower().endswith(dataset.ARCHIVES)
+    files = {path.name: Slice(data.path)} if path.is_file() else {}
+    if archive or path.is_dir():
+        files = dict(zip(*dataset.files(path, spool), strict=True))
+    problems = {name: files[name] for name in files if "/" not in name and name.lower().endswith(".ts")}
+    with open(spool / "series", "wb") as out:
+        if problems:
+            table = _from_ts(path, problems, out)
+            table.attrs["ignored"] = [name for name in files if name not in problems]
+            return table
+        if archive:
+            return dataset.from_files(path, [*files], [*files.values()], SUFFIXES)
+        table = dataset.read(data, spool, SUFFIXES, SERIES, paths=False)
+        return table if isinstance(table["input"].iloc[0], Slice) else _from_rows(table, data, out)
+
+
+def digest(raw: Any) -> str:
+    """Returns a hash of the values as float32, the same whatever they were stored as."""
+    steps = _open(raw)[0] + np.float32(0)  # which makes one of the two zeros
+    return hashlib.blake2b(f"{steps.shape}".encode() + steps.tobytes(), digest_size=16).hexdigest()
+
+
+class Encoder:
+    """Encodes a series as (length, channels) float32, padded at the end.
+
+    The network always masks the padding: where all series to train on are equally long, a shorter one may
+    still come later. Each channel is standardised by the training split's real steps; a `Rescaling` does it,
+    since of Keras' `Normalization` with given statistics, ONNX makes further inputs.
+    """
+
+    dtype = "float32"
+    vocabulary: list[str] = []
+
+    def __init__(
+        self, options: Options, channels: list[str] | None, mean: list[float], deviation: list[float]
+    ) -> None:
+        self.options, self.channels, self.mean, self.deviation = options, channels, mean, deviation
+        self.shape = (options.length or 0, len(mean))
+        both = list(zip(mean, deviation, strict=True))
+        standard = {"scale": [1 / each for each in deviation], "offset": [-a / b for a, b in both]}
+        self.layers: Layers = [{"Masking": {"mask_value": PADDING}}, {"Rescaling": standard}]
+
+    @classmethod
+    def learn(cls, raws: Iterable[Any], options: Options) -> "Encoder":
+        """Learns the channels of the first series, the longest length, and each channel's mean and deviation.
+
+        Series with other channels count for nothing here; `encode` refuses them.
+
+        Raises:
+            UserError: If the length would be too long to be learned.
+        """
+        longest = count = 0
+        mean = squares = np.zeros(0)
+        channels = None
+        for raw in raws:
+            values, names = _open(raw)
+            if not count:
+                mean, squares, channels = np.zeros(values.shape[1]), np.zeros(values.shape[1]), names
+            if values.shape[1] != len(mean):
+                continue
+            steps = _cut(values, options).astype(np.float64)
+            longest = max(longest, len(steps))
+            # Chan, Golub and LeVeque (1979), Updating Formulae and a Pairwise Algorithm, equation 2.1.
+            total, apart = count + len(steps), steps.mean(axis=0) - mean
+            squares += steps.var(axis=0) * len(steps) + apart**2 * count * len(steps) / total
+            mean += apart * len(steps) / total
+            count = total
+        if options.length is None and longest > LONGEST:
+            raise UserError(
+                f"encode.length: the longest training series has {longest:,} steps, more than {LONGEST:,}; "
+                "expected the number of steps that the network sees, longer series are cut"
+            )
+        deviation = np.sqrt(squares / count)
+        deviation[deviation <= np.finfo(np.float32).eps * np.abs(mean)] = (
+            1  # constant, as far as float32 tells
+        )
+        length = {"length": options.length or longest}
+        return cls(options.model_copy(update=length), channels, mean.tolist(), deviation.tolist())
+
+    @classmethod
+    def load(cls, folder: Path) -> "Encoder":
+        """Returns the encoder that `save` wrote."""
+        content = read_json(folder / "encoder.json")
+        learned = {name: content.pop(name) for name in ("channels", "mean", "deviation")}
+        return cls(Options.model_validate(content), **learned)
+
+    def save(self, folder: Path) -> None:
+        """Writes the options, the length among them, and what was learned of the channels."""
+        learned = {"channels": self.channels, "mean": self.mean, "deviation": self.deviation}
+        write_json(folder / "encoder.json", {**self.options.model_dump(), **learned})
+
+    def encode(self, raw: Any) -> np.ndarray:
+        """Cuts or pads one series to the length.
+
+        Args:
+            raw: The bytes of a .npy or CSV file.
+
+        Returns:
+            (length, channels) float32, `PADDING` from the series' end on.
+
+        Raises:
+            BadExampleError: If it is not a series of finite numbers, or has other channels.
+        """
+        values, names = _open(raw)
+        if values.shape[1] != len(self.mean):
+            raise BadExampleError(
+                f"{values.shape[1]} channels, expected {len(self.mean)} as in the first series to train on"
+            )
+        if names and self.channels and names != self.channels:
+            raise BadExampleError(f"channels {', '.join(names)}, expected {', '.join(self.channels)}")
+        steps = _cut(values, self.options)
+        array = np.full(self.shape, PADDING, np.float32)
+        array[: len(steps)] = steps
+        return array
+
+    def draw(self, axes: "Axes", array: np.ndarray) -> None:
+        """Draws the channels as curves, standardised, without the padding."""
+        steps = array[(array != PADDING).any(axis=1)]
+        axes.plot((steps - self.mean) / self.deviation, linewidth=0.7)
+        axes.set_xlim(-0.5, len(array) - 0.5)
+
+    def describe(self, array: np.ndarray) -> dict[str, str]:
+        """Returns nothing: series are looked at."""
+        return {}
+
+
+def _cut(values: np.ndarray, options: Options) -> np.ndarray:
+    """Leaves out what is more than `options.length` steps."""
+    if options.length is None:
+        return values
+    return values[: options.length] if options.cut == "end" else values[-options.length :]
+
+
+# ── One series ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _open(raw: Any) -> tuple[np.ndarray, list[str] | None]:
+    """Returns a series, (steps, channels) float32, all finite, and the channels' names if it has any."""
+    if isinstance(raw, BadExampleError):
+        raise raw
+    if not isinstance(raw, bytes) or not raw:
+        raise BadExampleError("empty" if raw == b"" else f"expected a series, found {raw!r}")
+    if raw.startswith(NPY):
+        return _from_npy(raw), None
+    try:
+        return _from_csv(raw)
+    except (ValueError, csv.Error) as error:  # pandas' errors and UnicodeDecodeError are ValueErrors
+        raise BadExampleError(f"expected CSV in UTF-8, found: {' '.join(str(error).split())}") from None
+
+
+def _from_npy(raw: bytes) -> np.ndarray:
+    try:
+        array = np.load(io.BytesIO(raw), allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError) as error:
+        raise BadExampleError(f"expected a whole .npy file of numbers, found: {error}") from None
+    if array.dtype.kind not in "biuf" or array.ndim not in (1, 2):
+        found = f"{' × '.join(map(str, array.shape))} of {array.dtype}"
+        raise BadExampleError(f"expected (steps,) or (steps, channels) of numbers, found {found}")
+    return _finite(array[:, None] if array.ndim == 1 else array)
+
+
+def _from_csv(raw: bytes) -> tuple[np.ndarray, list[str] | None]:
+    first = next(csv.reader([raw.split(b"\n", 1)[0].decode("utf-8-sig").strip()]), [])
+    named = not any(map(_is_number, first))
+    rows = raw.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[2] if named else raw
+    if not rows.strip():
+        raise BadExampleError("no steps, expected at least one")
+    frame = pd.read_csv(io.BytesIO(rows), header=None, float_precision="round_trip", low_memory=False)
+    if frame.shape[1] != len(first):
+        raise BadExampleError(f"rows of {frame.shape[1]} values, expected {len(first)} as in the first one")
+    frame.columns = [name.strip() for name in first] if named else [str(name + 1) for name in frame]
+    frame = frame[[name for name in frame if name.lower() not in ORDER]]
+    return _numbers(frame), list(frame) if named else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(frame: pd.DataFrame) -> np.ndarray:
+    """Returns the values of a series' rows; text among them is found out like what is not finite."""
+    columns = [
+        column if is_numeric_dtype(column) else pd.to_numeric(column.astype(str), errors="coerce")
+        for _, column in frame.items()
+    ]
+    return _finite(np.stack(columns, axis=1) if columns else np.zeros((len(frame), 0)), frame)
+
+
+def _finite(values: np.ndarray, frame: pd.DataFrame | None = None) -> np.ndarray:
+    """Returns (steps, channels) as float32; names the first value that is not finite, or is the padding."""
+    if not values.size:
+        raise BadExampleError(f"{values.shape[0]} steps of {values.shape[1]} channels, expected at least one")
+    with np.errstate(over="ignore"):
+        small = values.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(small) | (small == PADDING))
+    if len(bad):
+        step, channel = bad[0]
+        name = channel + 1 if frame is None else repr(frame.columns[channel])
+        found = values[step, channel] if frame is None else frame.iloc[step, channel]
+        raise BadExampleError(
+            f"step {step + 1} of {len(values)}, channel {name}: found {found}, expected a finite number in "
+            f"float32, other than {PADDING:g}, which stands for padding"
+        )
+    return small
+
+
+def _store(out: BinaryIO, values: np.ndarray) -> Slice:
+    """Appends a series to a file, as .npy."""
+    start = out.tell()
+    np.save(out, values)
+    return Slice(out.name, start, out.tell() - start)
+
+
+# ── Long form ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _from_rows(table: pd.DataFrame, data: Data, out: BinaryIO) -> pd.DataFrame:
+    """Gathers the rows of a table in long form, file by file and series by series.
+
+    Columns that are no channels stay, for slices, where they are the same in all rows of each series.
+    """
+    there = [name for name in table if name not in ("id", "input", "label", "split")]
+    for key, wanted in (("order", [data.order] if data.order else []), ("columns", data.columns or [])):
+        for name in wanted:
+            if name not in there:
+                raise UserError(
+                    f"data.{key}: {data.path} has no column {name!r}, beside those of series and label only "
+                    f"{', '.join(there)}{nearest(name, there)}"
+                )
+    nameless = table["id"][table["input"].isna()]
+    if len(nameless):
+        raise UserError(f"{data.path}: {nameless.iloc[0]} names no series, expected a name in each row")
+    chosen = data.columns or []
+    order = data.order or next((name for name in ORDER if name in there and name not in chosen), None)
+    if order:
+        table = table.assign(**{order: _sortable(table[order], data)})
+    names = table["id"].str.rpartition(":")[0] + ":" + table["input"].astype(str)
+    others = [name for name in there if name != order and name not in chosen]
+    if not chosen:
+        others = [name for name in others if not is_numeric_dtype(table[name])]
+    steady = [name for name in others if table[name].astype(str).groupby(names).nunique().max() == 1]
+    channels = chosen or [name for name in there if name not in (order, *steady)]
+    if not channels:
+        raise UserError(f"{data.path}: found no column beside series, order and label, expected channels")
+    series = [_gather(rows, order, channels, out) for _, rows in table.groupby(names, sort=False)]
+    first = table.loc[~names.duplicated(), ["label", *(["split"] if "split" in table else []), *steady]]
+    first = first.assign(id=names[first.index], input=pd.Series(series, first.index, dtype=object))
+    first.attrs["ignored"] = []
+    return first.reset_index(drop=True)
+
+
+def _sortable(column: pd.Series, data: Data) -> pd.Series:
+    """Returns numbers as they are, text as dates."""
+    if is_numeric_dtype(column):
+        return column
+    try:
+        return pd.to_datetime(column, format="ISO8601")
+    except (ValueError, TypeError):
+        raise UserError(
+            f"data.order: {data.path}: found {column.iloc[0]!r} in {column.name!r}, the column that sorts "
+            "the steps; expected numbers, or dates such as 2024-05-31 14:00"
+        ) from None
+
+
+def _gather(
+    rows: pd.DataFrame, order: str | None, channels: list[str], out: BinaryIO
+) -> Slice | BadExampleError:
+    """Stores the rows of one series in their order, or returns what is wrong with them."""
+    try:
+        for name in ("label", "split"):
+            found = rows[name].astype(str).unique() if name in rows else []
+            if len(found) > 1:
+                raise BadExampleError(f"{name} {' and '.join(found[:3])}, expected the same in all its rows")
+        if order:
+            rows = rows.sort_values(order, kind="stable")
+            odd = rows[order][rows[order].duplicated() | rows[order].isna()]
+            if len(odd):
+                raise BadExampleError(f"{order} {odd.iloc[0]} in two rows or none, expected one of each")
+        return _store(out, _numbers(rows[channels]))
+    except BadExampleError as error:
+        return error
+
+
+# ── .ts files ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _from_ts(path: Path, files: dict[str, Slice], out: BinaryIO) -> pd.DataFrame:
+    """Reads the .ts files of one dataset: below a header, a line for each series, its label at the end."""
+    rows: list[tuple[str, Slice | BadExampleError, str, str | None]] = []
+    ends = {name: re.split(r"_(train|test)$", Path(name).stem.lower()) for name in files}
+    for name, piece in files.items():
+        split = ends[name][1] if len(ends[name]) > 1 else None
+        lines = enumerate(_lines(piece), 1)
+        header = _header(name, lines)
+        known = header.get("@classlabel", "").split()[1:]
+        for number, line in lines:
+            if line:
+                series, _, label = line.rpartition(":")
+                rows.append((f"{name}:{number}", _parse(series, label, known, out), label, split))
+    problems = sorted({end[0] for end in ends.values()})
+    if len(problems) > 1:
+        raise UserError(f"{path}: found the datasets {', '.join(problems)}, expected .ts files of one")
+    if not rows:
+        raise UserError(f"{path}: found no line below @data, expected a series in each")
+    table = pd.DataFrame(rows, columns=["id", "input", "label", "split"])
+    if "@targetlabel" in header:
+        table["label"] = pd.to_numeric(table["label"], errors="coerce").astype(float)
+    return table if table["split"].notna().any() else table.drop(columns="split")
+
+
+def _lines(piece: Slice) -> Iterator[str]:
+    with open(piece.path, "rb") as file:
+        file.seek(piece.offset)
+        left = piece.size  # negative: to the end
+        while left and (line := file.readline(left)):
+            left -= len(line) if left > 0 else 0
+            yield line.decode(errors="replace").strip()
+
+
+def _header(name: str, lines: Iterator[tuple[int, str]]) -> dict[str, str]:
+    """Reads the lines up to @data, as `{"@classlabel": "true a b"}`."""
+    header: dict[str, str] = {}
+    for number, line in lines:
+        key, _, value = line.partition(" ")
+        if key.lower() == "@data":
+            break
+        if line and line[0] not in "@#":
+            raise UserError(f"{name}:{number}: found {line[:40]!r} before @data, expected a line of @ or #")
+        header[key.lower()] = value.strip()
+    else:
+        raise UserError(f"{name}: found no line @data, expected a whole .ts file")
+    if not any(header.get(key, "").lower().startswith("true") for key in ("@classlabel", "@targetlabel")):
+        raise UserError(f"{name}: found no labels, expected @classLabel true or @targetLabel true")
+    if header.get("@timestamps", "").lower() == "true":
+        raise UserError(f"{name}: found @timeStamps true, expected values without times")
+    return header
+
+
+def _parse(series: str, label: str, known: list[str], out: BinaryIO) -> Slice | BadExampleError:
+    """Stores the series `1.5,2:3,?`, a dimension between colons, ? if missing, or returns what is wrong."""
+    try:
+        if known and label not in known:
+            raise BadExampleError(f"found the label {label!r}, expected one of {', '.join(known)}")
+        columns = [part.replace("?", "nan").split(",") if part else [] for part in series.split(":")]
+        lengths = [len(column) for column in columns]
+        if len(set(lengths)) > 1:
+            raise BadExampleError(f"dimensions of {sorted(set(lengths))} values, expected one length")
+        return _store(out, _finite(np.array(columns, float).T))
+    except ValueError as error:
+        return BadExampleError(f"{error}, expected numbers between commas")
+    except BadExampleError as error:
+        return error
