@@ -204,6 +204,8 @@ def test_predicted_against_true_comes_first_and_every_example_is_a_point(scored)
     predictions = pd.DataFrame({"label": labels}).join(regression.predict(outputs, None))
     pictures = regression.pictures(predictions, None)
     assert list(pictures) == ["predicted_against_true", "residuals"]
-    first, second = (figure.axes[0].collections[0].get_offsets() for _, figure in pictures.values())
+    first, second = (
+        np.asarray(figure.axes[0].collections[0].get_offsets()) for _, figure in pictures.values()
+    )
     assert np.allclose(first, predictions[["label", "prediction"]])
     assert np.allclose(second[:, 1], predictions["label"] - predictions["prediction"])
