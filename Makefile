@@ -104,6 +104,10 @@ benchmark: $(VENV)/test  ## the README's figures: speed and memory, side by side
 	python -m benchmark.training
 	python -m benchmark.prepare
 
+.PHONY: benchmark-recipes
+benchmark-recipes: $(VENV)/test  ## the README's table: every recipe, three seeds, beside scikit-learn
+	python -m benchmark.recipes
+
 .PHONY: fashion-full
 fashion-full: $(VENV)/run  ## bring all 60,000 training images (IDX=FOLDER: from IDX files) and track them
 	python -m datasets.make_fashion datasets/fashion-full $(if $(IDX),--idx $(IDX))

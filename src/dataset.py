@@ -145,10 +145,10 @@ def read_rows(data: Data, spool: Path) -> pd.DataFrame:
     if "id" in frames[0]:
         own = pd.concat([frame["id"] for frame in frames], ignore_index=True)
         table["id"] = own.astype(str) if own.notna().all() and own.is_unique else table["id"]
-    columns = {name: table[name].array for name in frames[0] if name not in (target, *RESERVED)}
     for name in frames[0]:
         if table[name].dtype == object and len({frame[name].dtype for frame in frames}) > 1:
             table[name] = table[name].astype("str")  # numbers in one file, text in another
+    columns = {name: table[name].array for name in frames[0] if name not in (target, *RESERVED)}
     table = table.drop(columns=list({"label", "input"} - {target}), errors="ignore")
     table = table.rename(columns={target: "label"})
     table["input"] = [Row(columns, position) for position in range(len(table))]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 WIDTH = 6.0  # inches of a row of examples
 TITLE = 0.3  # inches above each of them
+GREY = "#718096"  # what is written beside examples: to be read on white as well as on black
 COLOURS = {"training": "#2b6cb0", "validation": "#dd6b20"}
 
 
@@ -51,9 +52,9 @@ def draw_examples(
     width, height = cell
     columns = max(1, min(round(WIDTH / width), math.ceil(math.sqrt(len(shown)))))
     rows = max(1, math.ceil(len(shown) / columns))
-    figure = Figure(figsize=(width * columns, (height + TITLE) * rows))
+    figure = Figure(figsize=(width * columns, (height + TITLE) * rows), facecolor="none")
     if shown.empty:
-        figure.text(0.5, 0.5, "there is none", ha="center", va="center")
+        figure.text(0.5, 0.5, "there is none", ha="center", va="center", color=GREY)
         return figure
     grid = figure.subplots(rows, columns, squeeze=False)
     # In parts of a cell: a title above each, a little air between.
@@ -61,7 +62,7 @@ def draw_examples(
     figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.8 * share / rows, 0.05, share / (1 - share))
     for axes, (position, title) in zip(grid.flat, shown["title"].items(), strict=False):
         encoder.draw(axes, inputs[position])
-        axes.set_title(title, fontsize=7, pad=2)
+        axes.set_title(title, fontsize=7, pad=2, color=GREY)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure

@@ -7,6 +7,7 @@ promise this; each class gets its share up to the luck of the draw.)
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from src.params import Data
 
 IMBALANCE = 10  # the largest class has over so many times the training examples of the smallest: said
 SHOWN = 20  # how many lines of a long list an error shows
+
+Groups = Mapping[str, np.ndarray]  # class → positions of its examples in the table
 
 
 def assign(table: pd.DataFrame, data: Data) -> pd.Series:
@@ -42,7 +45,7 @@ def assign(table: pd.DataFrame, data: Data) -> pd.Series:
     return declared.where(keeps, pd.Series(drawn, index=table.index)).astype(str)
 
 
-def sample(table: pd.DataFrame, size: float | int) -> pd.DataFrame:
+def sample(table: pd.DataFrame, size: float | int, groups: Groups) -> pd.DataFrame:
     """Keeps a share, or a number, of the training examples, in the classes' proportions.
 
     The examples of a smaller sample are among those of a larger one. Validation and test stay whole.
@@ -50,25 +53,30 @@ def sample(table: pd.DataFrame, size: float | int) -> pd.DataFrame:
     Args:
         table: With `split`, `label` and `digest`.
         size: A share (float) or a number (int) of training examples.
+        groups: Each class's examples; one of several classes counts as one of the rarest of them.
     """
     training = table[table["split"] == "train"]
     share = size if isinstance(size, float) else min(1.0, size / max(1, len(training)))
     if share >= 1:
         return table
     order = _uniform(table["digest"].str[16:]).rename("order")  # other bits than those that split
-    rank = order[training.index].groupby(_groups(training["label"])).rank(method="first")
-    count = _groups(training["label"]).map(_groups(training["label"]).value_counts())
+    strata = pd.Series("", index=table.index, dtype=object)
+    for name in sorted(groups, key=lambda name: -len(groups[name])):
+        strata.iloc[groups[name]] = name
+    strata = strata[training.index]
+    rank = order[training.index].groupby(strata).rank(method="first")
+    count = strata.map(strata.value_counts())
     dropped = training.index[rank > (count * share).map(math.ceil)]
     return table.drop(dropped)
 
 
-def examine(table: pd.DataFrame, data: Data, classes: list[str] | None) -> dict[str, Any]:
+def examine(table: pd.DataFrame, data: Data, groups: Groups) -> dict[str, Any]:
     """Looks for leaks, duplicates, contradictions and classes that are missing or rare.
 
     Args:
         table: With `id`, `split`, `label` and `digest`.
         data: `on_leak: fail` makes a leak an error.
-        classes: The classes, or None where labels are numbers.
+        groups: Each class's examples; none where labels are numbers.
 
     Returns:
         The counts, the findings, and `warnings`: a sentence for each thing that a person should know.
@@ -99,8 +107,8 @@ def examine(table: pd.DataFrame, data: Data, classes: list[str] | None) -> dict[
         "leaks": leaks["id"].tolist(),
         "contradictions": contradictions,
     }
-    if classes is not None:
-        findings["classes"] = _count_classes(table, classes, data, warnings)
+    if groups:
+        findings["classes"] = _count_classes(table["split"], groups, data, warnings)
     return {**findings, "warnings": warnings}
 
 
@@ -112,13 +120,15 @@ def listing(lines: pd.Series) -> str:
 
 
 def _count_classes(
-    table: pd.DataFrame, classes: list[str], data: Data, warnings: list[str]
+    split: pd.Series, groups: Groups, data: Data, warnings: list[str]
 ) -> dict[str, dict[str, int]]:
     """Counts each class in each split; errors on those that cannot be learned."""
-    if len(classes) < 2:
-        raise UserError(f"{data.path}: found one class, {classes[0]!r}; expected at least two")
-    labels = table["label"].astype(str)
-    counts = pd.crosstab(labels, table["split"]).reindex(index=classes, columns=list(SPLITS), fill_value=0)
+    if len(groups) < 2:
+        raise UserError(f"{data.path}: found one class, {next(iter(groups))!r}; expected at least two")
+    counts = pd.DataFrame(
+        {name: [int((split.iloc[rows] == part).sum()) for part in SPLITS] for name, rows in groups.items()},
+        index=SPLITS,
+    ).T
     for name, row in counts.iterrows():
         if row.sum() == 1:
             raise UserError(f"{data.path}: class {name!r} has one example; expected at least two")
@@ -135,11 +145,6 @@ def _count_classes(
             f"{training.min()} of {training.idxmin()!r}"
         )
     return {str(name): {split: int(row[split]) for split in SPLITS} for name, row in counts.iterrows()}
-
-
-def _groups(labels: pd.Series) -> pd.Series:
-    """Returns what a sample is stratified by: the class, or nothing where labels are numbers."""
-    return labels.map(lambda _: "") if pd.api.types.is_float_dtype(labels) else labels.astype(str)
 
 
 def _uniform(digests: pd.Series) -> pd.Series:

@@ -31,6 +31,7 @@ from src.pictures import draw_curves, draw_examples, encode_png
 from src.plugin import pick
 
 GATE = Path("build/gate")
+SHOWN = 0.95  # confidence of the intervals beside the metrics; the gates have their own
 # What a merge request is about. Whatever else it changes may be part of the gate: the verdict names it.
 SUBJECT = (
     *("datasets", "params.yaml", "dvc.lock", "src/models", "src/architectures", "src/tasks"),
@@ -170,12 +171,12 @@ def judge(evidence: Evidence, declared: dict[str, Any]) -> dict[str, Verdict]:
     return verdicts
 
 
-def measure(evidence: Evidence, confidence: float = 0.95) -> list[dict[str, Any]]:
+def measure(evidence: Evidence) -> list[dict[str, Any]]:
     """Returns every metric of the objective beside the baseline's, with intervals for display."""
     rows = []
     for name in evidence.objective.MEASURES:
         metric = evidence.metric(name, "")
-        found = metric.measure(evidence.labels, evidence.candidate.outputs, confidence, 2).interval
+        found = metric.measure(evidence.labels, evidence.candidate.outputs, SHOWN, 2).interval
         row: dict[str, Any] = {
             "metric": name,
             "candidate": found.estimate,
@@ -185,7 +186,7 @@ def measure(evidence: Evidence, confidence: float = 0.95) -> list[dict[str, Any]
         row |= {"lower": None, "upper": None, "candidate_lower": found.lower, "candidate_upper": found.upper}
         if evidence.baseline is not None:
             outputs = evidence.candidate.outputs, evidence.baseline.outputs
-            change = metric.compare(evidence.labels, *outputs, confidence, 2).interval
+            change = metric.compare(evidence.labels, *outputs, SHOWN, 2).interval
             row |= {"baseline": found.estimate - change.estimate, "difference": change.estimate}
             row |= {"lower": change.lower, "upper": change.upper}
         rows.append(

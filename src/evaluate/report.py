@@ -19,7 +19,7 @@ import pandas as pd
 
 from src import command, params, prepared
 from src.files import read_json, replacing
-from src.pictures import WIDTH, draw_curves, draw_examples, encode_png
+from src.pictures import GREY, WIDTH, draw_curves, draw_examples, encode_png
 from src.plugin import pick
 
 if TYPE_CHECKING:
@@ -64,11 +64,16 @@ def main() -> None:
     pictures |= objective.pictures(predictions, data["names"])
     files = {"curves": "curves", "predictions": list(pictures)[1]}
     tables: dict[str, Rows] = {}
+    headings: dict[str, str] = {}
     for name, shown in objective.showcase(predictions, settings.report.examples**2).items():
         pictures[name] = (shown.attrs["caption"], draw_examples(encoder, task.CELL, test.inputs, shown))
         files[name] = name
+        headings[name] = shown.attrs["heading"]
         tables |= tabulate(name, encoder, test.inputs, shown)
-    samples = choose_samples(train.table["label"], numbers=data["names"] is None)
+    if data["names"] is None:
+        samples = choose_numbers(train.table["label"])
+    else:
+        samples = choose_samples(objective.groups(train.labels, data["names"]))
     draw = draw_examples if data["names"] is None else draw_samples
     pictures["samples"] = (samples.attrs["caption"], draw(encoder, task.CELL, train.inputs, samples))
     tables |= tabulate("samples", encoder, train.inputs, samples)
@@ -78,7 +83,7 @@ def main() -> None:
         with replacing(REPORT / f"{file}.png") as temporary:
             temporary.write_bytes(images[name][1])
     with replacing(REPORT / "index.html") as temporary:
-        temporary.write_text(render(settings, data, images, tables, history))
+        temporary.write_text(render(settings, data, images, tables, headings, history))
     print(f"{REPORT / 'index.html'}: open it in a browser")
 
 
@@ -95,22 +100,25 @@ def tabulate(name: str, encoder: Any, inputs: np.ndarray, shown: pd.DataFrame) -
     return {name: Rows(shown.attrs["caption"], ["", *columns], rows)}
 
 
-def choose_samples(labels: pd.Series, numbers: bool) -> pd.DataFrame:
-    """Chooses training examples: the first of each class, or from the smallest number to the largest.
+def choose_samples(groups: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Chooses the first training examples of each class.
 
     Returns:
-        `title` of each, indexed by its position, the caption in `attrs`.
+        `title` of each, its class, indexed by its position, the caption in `attrs`.
     """
-    if numbers:
-        count = min(len(labels), SAMPLES**2 // 2)
-        ranks = np.linspace(0, len(labels) - 1, count).astype(int)
-        titles = labels.sort_values(kind="stable").iloc[ranks].map("{:g}".format)
-    else:
-        titles = labels.astype(str)
-        titles = titles[titles.isin(sorted(titles.unique())[:MOST_CLASSES])]
-        titles = titles[titles.groupby(titles).cumcount() < SAMPLES].sort_values(kind="stable")
-    samples = titles.to_frame("title")
-    samples.attrs["caption"] = "From the smallest to the largest" if numbers else ""
+    chosen = {name: groups[name][:SAMPLES] for name in list(groups)[:MOST_CLASSES]}
+    titles = [name for name, positions in chosen.items() for _ in positions]
+    samples = pd.DataFrame({"title": titles}, np.concatenate(list(chosen.values())))
+    samples.attrs["caption"] = ""
+    return samples
+
+
+def choose_numbers(labels: pd.Series) -> pd.DataFrame:
+    """Chooses training examples from the smallest number to the largest, as `choose_samples` does."""
+    count = min(len(labels), SAMPLES**2 // 2)
+    ranks = np.linspace(0, len(labels) - 1, count).astype(int)
+    samples = labels.sort_values(kind="stable").iloc[ranks].map("{:g}".format).to_frame("title")
+    samples.attrs["caption"] = "From the smallest to the largest"
     return samples
 
 
@@ -127,10 +135,10 @@ def draw_samples(
     """
     from matplotlib.figure import Figure
 
-    columns = max(1, round(WIDTH / cell[0]))
+    columns = min(SAMPLES, max(1, round(1.6 * WIDTH / cell[0])))
     groups = samples.groupby("title")
     left = 1.2
-    figure = Figure(figsize=(left + cell[0] * columns, cell[1] * len(groups)))
+    figure = Figure(figsize=(left + cell[0] * columns, cell[1] * len(groups)), facecolor="none")
     figure.subplots_adjust(left / (left + cell[0] * columns), 0.01, 0.99, 0.99, 0.05, 0.05)
     grid = figure.subplots(len(groups), columns, squeeze=False)
     for row, (name, group) in zip(grid, groups, strict=True):
@@ -139,7 +147,7 @@ def draw_samples(
         for axes in row:
             axes.set(xticks=[], yticks=[])
             axes.set_frame_on(False)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8, color=GREY)
     return figure
 
 
@@ -148,6 +156,7 @@ def render(
     data: dict[str, Any],
     images: dict[str, tuple[str, bytes]],
     tables: dict[str, Rows],
+    headings: dict[str, str],
     history: pd.DataFrame,
 ) -> str:
     """Fills the page's template; the pictures stand in it as data URIs, so that it needs no other file."""
@@ -162,6 +171,7 @@ def render(
             for name, (caption, png) in images.items()
         },
         tables=tables,
+        headings=headings,
         epochs=len(history),
         best=int(history["epoch"][history["val_loss"].idxmin()]),
     )

@@ -144,11 +144,11 @@ def _alike(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 def _empty_classes(evidence: Evidence, classes: list[str]) -> list[str]:
     """Returns the classes without a training or a test example."""
-    counts = [
-        np.bincount(np.asarray(evidence.splits[name].labels).ravel(), minlength=len(classes))
+    found = [
+        evidence.objective.groups(np.asarray(evidence.splits[name].labels), classes)
         for name in ("train", "test")
     ]
-    return [name for name, *count in zip(classes, *counts, strict=True) if 0 in count]
+    return [name for name in classes if not all(len(groups[name]) for groups in found)]
 
 
 def _row(

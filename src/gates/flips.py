@@ -33,8 +33,10 @@ def judge(evidence: Evidence, options: Options) -> Verdict:
     """Holds the upper confidence bound of the share of newly broken examples against the limit."""
     measure = evidence.metric(options.metric, "flips")
     if not isinstance(measure, Share):
+        shares = [name for name, entry in evidence.objective.MEASURES.items() if entry["kind"] == "share"]
         raise UserError(
-            f"gates.flips.metric: found {options.metric!r}, expected a share of right examples, as accuracy"
+            f"gates.flips.metric: found {options.metric!r}, expected a share of right examples: "
+            f"{', '.join(shares) or 'this objective has none, so take the gate out'}"
         )
     if evidence.baseline is None:
         return evidence.without_baseline()

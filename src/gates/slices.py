@@ -1,4 +1,7 @@
-"""No slice of the test split falls through: each class, or each value of a column, keeps its floor.
+"""No slice of the test split falls through: each class, or each value of a column, keeps its limit.
+
+The limit is a floor, or a ceiling for a metric of which less is better. Where labels are numbers, each
+quarter of them is a slice by label.
 
 Many slices are looked at, and one of them is bad by chance sooner or later: Holm's correction keeps the
 chance of one false pass among all of them under the stated error, and likewise that of one false fail.
@@ -8,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from src.errors import UserError, nearest
 from src.gates import Confidence
 from src.judgement.evidence import Evidence, Verdict, say_confidence, say_needed, say_number, worst
-from src.judgement.limits import higher_for_each, same
-from src.judgement.measures import Measure
+from src.judgement.limits import higher_for_each, lower_for_each, same
+from src.judgement.measures import Alternative, Measure
 from src.params import Section
 
 MOST = 200  # slices; a column with more values is a number or a name, not a way to slice
@@ -26,36 +29,48 @@ class Options(Section):
     by: str = "label"  # or any column of the dataset's table
     metric: str = "accuracy"
     limit: Any = {"default": 0.5}  # one floor for all, or {default: 0.8, <slice>: 0.6}
+    maximum: Any = None  # instead, where less is better: one ceiling, or {default: 50, <slice>: 60}
     confidence: Confidence = 0.95  # for all slices together
 
-    @field_validator("limit")
+    @field_validator("limit", "maximum")
     @classmethod
-    def _floors(cls, value: Any) -> dict[str, float]:
-        floors = value if isinstance(value, dict) else {"default": value}
-        numbers = all(type(floor) in (int, float) for floor in floors.values())
-        if not numbers or "default" not in floors:
+    def _table(cls, value: Any, info: ValidationInfo) -> dict[str, float] | None:
+        if value is None and info.field_name == "maximum":
+            return None
+        limits = value if isinstance(value, dict) else {"default": value}
+        numbers = all(type(limit) in (int, float) for limit in limits.values())
+        if not numbers or "default" not in limits:
             raise ValueError("a number, or {default: a number, <slice>: a number, ...}")
-        return {str(name): float(floor) for name, floor in floors.items()}
-
-    def floor(self, name: str) -> float:
-        """Returns a slice's limit."""
-        limits: dict[str, float] = self.limit
-        return limits.get(name, limits["default"])
+        return {str(name): float(limit) for name, limit in limits.items()}
 
 
-STRICTER = {"by": same, "metric": same, "limit": higher_for_each, "confidence": max}
+STRICTER = {
+    "by": same,
+    "metric": same,
+    "limit": higher_for_each,
+    "maximum": lower_for_each,
+    "confidence": max,
+}
 
 
 def judge(evidence: Evidence, options: Options) -> Verdict:
-    """Holds the lower confidence bound of every slice against its floor."""
+    """Holds the confidence bound of every slice on its bad side against its limit."""
     measure = evidence.metric(options.metric, "slices")
-    if measure.less_is_better:
+    if measure.less_is_better and options.maximum is None:
+        raise UserError(f"gates.slices.maximum: missing; of {options.metric} less is better")
+    if not measure.less_is_better and options.maximum is not None:
+        raise UserError(f"gates.slices.maximum: of {options.metric} more is better; use limit")
+    key = "maximum" if measure.less_is_better else "limit"
+    limits: dict[str, float] = getattr(options, key)
+    groups = _slices(evidence, options.by)
+    named = [name for name in limits if name != "default" and name not in groups]
+    if named:
         raise UserError(
-            f"gates.slices.metric: found {options.metric!r}, expected one of which more is better"
+            f"gates.slices.{key}: no test example has {options.by} {named[0]!r}{nearest(named[0], groups)}"
         )
-    groups = _slices(evidence, options)
-    rows = _rows(evidence, options, measure, groups)
-    rows.sort(key=lambda row: row["estimate"] - row["limit"])
+    rows = _rows(evidence, options, measure, groups, limits)
+    sign = -1 if measure.less_is_better else 1
+    rows.sort(key=lambda row: sign * (row["estimate"] - row["limit"]))
     answer = worst(*(row["verdict"] for row in rows))
     first = next(row for row in rows if row["verdict"] == answer)
     return Verdict(
@@ -73,61 +88,65 @@ def judge(evidence: Evidence, options: Options) -> Verdict:
     )
 
 
-def _slices(evidence: Evidence, options: Options) -> dict[str, np.ndarray]:
+def _slices(evidence: Evidence, by: str) -> dict[str, np.ndarray]:
     """Returns the positions of each slice's examples."""
     table = evidence.test.table
-    if options.by not in table:
+    if by not in table:
         known = [str(name) for name in table.columns]
         raise UserError(
-            f"gates.slices.by: the dataset has no column {options.by!r}, only {', '.join(known)}"
-            f"{nearest(options.by, known)}"
+            f"gates.slices.by: the dataset has no column {by!r}, only {', '.join(known)}{nearest(by, known)}"
         )
-    values = table[options.by].astype(object).where(table[options.by].notna(), "none").astype(str)
-    if values.nunique() > MOST:
-        raise UserError(
-            f"gates.slices.by: column {options.by!r} has {values.nunique()} values, expected at most {MOST}"
-        )
-    named = [name for name in options.limit if name != "default" and name not in set(values)]
-    if named:
-        raise UserError(
-            f"gates.slices.limit: no test example has {options.by} {named[0]!r}"
-            f"{nearest(named[0], set(values))}"
-        )
-    groups = pd.Series(np.arange(len(values))).groupby(values.to_numpy())
-    return {str(name): positions.to_numpy() for name, positions in groups}
+    if by == "label":
+        groups = evidence.objective.groups(evidence.labels, evidence.classes)
+        groups = {name: positions for name, positions in groups.items() if len(positions)}
+    else:
+        values = table[by].astype(object).where(table[by].notna(), "none").astype(str).to_numpy()
+        groups = pd.Series(np.arange(len(values))).groupby(values).groups
+    if len(groups) > MOST:
+        raise UserError(f"gates.slices.by: column {by!r} has {len(groups)} values, expected at most {MOST}")
+    return {str(name): np.asarray(positions) for name, positions in groups.items()}
 
 
 def _rows(
-    evidence: Evidence, options: Options, measure: Measure, groups: dict[str, np.ndarray]
+    evidence: Evidence,
+    options: Options,
+    measure: Measure,
+    groups: dict[str, np.ndarray],
+    limits: dict[str, float],
 ) -> list[dict[str, Any]]:
     """Judges every slice; its bounds are shown at the confidence that Holm's correction leaves it."""
     from src.statistics import holm
 
     confidence = evidence.widen(options.confidence)
     parts = {name: (evidence.labels[rows], evidence.candidate.outputs[rows]) for name, rows in groups.items()}
-    floors = [options.floor(name) for name in parts]
-    pairs = list(zip(parts.values(), floors, strict=True))
-    good, sure = holm([measure.p_value(*part, floor, "greater") for part, floor in pairs], confidence)
-    bad, certain = holm([measure.p_value(*part, floor, "less") for part, floor in pairs], confidence)
+    held = [limits.get(name, limits["default"]) for name in parts]
+    pairs = list(zip(parts.values(), held, strict=True))
+    at_most = measure.less_is_better
+    better: Alternative = "less" if at_most else "greater"
+    worse: Alternative = "greater" if at_most else "less"
+    good, sure = holm([measure.p_value(*part, limit, better) for part, limit in pairs], confidence)
+    bad, certain = holm([measure.p_value(*part, limit, worse) for part, limit in pairs], confidence)
     rows = []
     for index, (name, part) in enumerate(parts.items()):
-        below = measure.measure(*part, float(sure[index]))
-        above = measure.measure(*part, float(certain[index]))
-        lower, upper, floor = below.interval.lower, above.interval.upper, floors[index]
+        inner = measure.measure(*part, float(sure[index]))
+        outer = measure.measure(*part, float(certain[index]))
+        limit = held[index]
+        below, above = (outer, inner) if at_most else (inner, outer)
+        lower, upper = below.interval.lower, above.interval.upper
         answer = "not enough data"
-        if good[index] and lower >= floor:
+        if good[index] and (upper <= limit if at_most else lower >= limit):
             answer = "pass"
-        elif bad[index] and upper < floor:
+        elif bad[index] and (lower > limit if at_most else upper < limit):
             answer = "fail"
-        needed = below.needed(floor) if answer == "not enough data" else np.inf
+        needed = inner.needed(limit) if answer == "not enough data" else np.inf
         rows.append(
             {
                 "slice": name,
                 "verdict": answer,
-                "estimate": below.interval.estimate,
+                "estimate": inner.interval.estimate,
                 "lower": float(lower) if np.isfinite(lower) else None,
                 "upper": float(upper) if np.isfinite(upper) else None,
-                "limit": floor,
+                "limit": limit,
                 "examples": len(part[0]),
                 "needed": int(needed) if np.isfinite(needed) else None,
             }
@@ -141,13 +160,13 @@ def _sentence(options: Options, rows: list[dict[str, Any]], answer: str, confide
     sure = f"with {say_confidence(confidence)} confidence for all of them"
     value = (
         f"{options.by} {first['slice']!r} has {options.metric} {say_number(first['estimate'])} on "
-        f"{first['examples']:,} examples, its floor is {say_number(first['limit'])}"
+        f"{first['examples']:,} examples, its limit is {say_number(first['limit'])}"
     )
     if answer == "pass":
-        return f"All {len(rows)} slices by {options.by} keep their floor {sure}; the nearest: {value}."
+        return f"All {len(rows)} slices by {options.by} keep their limit {sure}; the nearest: {value}."
     if answer == "fail":
-        return f"{len(alike)} of {len(rows)} slices by {options.by} are below their floor {sure}: {value}."
+        return f"{len(alike)} of {len(rows)} slices by {options.by} break their limit {sure}: {value}."
     return (
         f"{len(alike)} of {len(rows)} slices by {options.by} have too few examples to tell them from their "
-        f"floor {sure}: {value}; {say_needed(first['needed'] or np.inf)}"
+        f"limit {sure}: {value}; {say_needed(first['needed'] or np.inf)}"
     )

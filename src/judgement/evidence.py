@@ -216,10 +216,15 @@ def worst(*answers: Answer) -> Answer:
 
 
 def say_number(value: float, signed: bool = False) -> str:
-    """Returns a value with four digits behind the point, or the infinity that it is."""
+    """Returns a value with four digits behind the point, or the infinity that it is.
+
+    Numbers of the data's own unit may be so large or small that as many digits say too much or nothing.
+    """
     if not math.isfinite(value):
         return "-∞" if value < 0 else "∞"
-    return f"{value:+.4f}" if signed else f"{value:.4f}"
+    size = abs(value)
+    form = ",.1f" if size >= 1000 else ".4f" if size >= 0.001 or not size else ".3g"
+    return f"{value:+{form}}" if signed else f"{value:{form}}"
 
 
 def say_confidence(confidence: float) -> str:

@@ -1,6 +1,5 @@
 """Gathers the evidence for the gates: both models are scored here, side by side on the same test examples."""
 
-import hashlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from src.errors import UserError
 from src.files import read_json, sha256
 from src.judgement import baseline, limits, looks
 from src.judgement.evidence import Evidence, Model
+from src.lock.objects import md5
 from src.plugin import pick
 
 MODELS = Path("src/models")
@@ -167,9 +167,7 @@ def time_both(network: Any, other: Any, folder: Path, inputs: np.ndarray) -> tup
 
 def count_looks(data: dict[str, Any], path: Path) -> tuple[int | None, str]:
     """Returns how many models the test split has judged, or None and why they cannot be counted."""
-    with open(path, "rb") as file:
-        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     try:
-        return looks.count(data["test_hash"], md5), ""
+        return looks.count(data["test_hash"], md5(path)), ""
     except UserError as error:
         return None, str(error)

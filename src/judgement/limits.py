@@ -21,11 +21,6 @@ Stricter = Callable[[Any, Any], Any]
 # ── Which of two values is the stricter one: f(target, candidate) ──────────────────────────────────────
 
 
-def higher(target: float | None, candidate: float | None) -> float | None:
-    """Of two lower limits, the higher one; None is no limit."""
-    return max((value for value in (candidate, target) if value is not None), default=None)
-
-
 def lower(target: float | None, candidate: float | None) -> float | None:
     """Of two upper limits, the lower one; None is no limit."""
     return min((value for value in (candidate, target) if value is not None), default=None)
@@ -45,14 +40,28 @@ def last_of(*values: Any) -> Stricter:
     return stricter
 
 
-def higher_for_each(target: Mapping[str, float], candidate: Mapping[str, float]) -> dict[str, float]:
-    """Of two tables of lower limits with a `default`, the higher limit of every entry."""
+Table = Mapping[str, float]
 
-    def limit(table: Mapping[str, float], name: str) -> float:
+
+def higher_for_each(target: Table | None, candidate: Table | None) -> Table | None:
+    """Of two tables of lower limits with a `default`, the higher limit of every entry; None is no limit."""
+    return _for_each(max, target, candidate)
+
+
+def lower_for_each(target: Table | None, candidate: Table | None) -> Table | None:
+    """Of two tables of upper limits with a `default`, the lower limit of every entry; None is no limit."""
+    return _for_each(min, target, candidate)
+
+
+def _for_each(choose: Callable[..., float], target: Table | None, candidate: Table | None) -> Table | None:
+    if target is None or candidate is None:
+        return candidate if target is None else target
+
+    def limit(table: Table, name: str) -> float:
         return table.get(name, table["default"])
 
     every = {
-        name: max(limit(target, name), limit(candidate, name))
+        name: choose(limit(target, name), limit(candidate, name))
         for name in dict.fromkeys(["default", *candidate, *target])
     }
     # Entries that say what the default says are left out, so that equal tables are equal.

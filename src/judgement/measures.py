@@ -4,6 +4,7 @@ An objective names its metrics in `MEASURES`, each with one of the `KINDS` below
 
 - `share`: how many examples are right; exact intervals
 - `mean`: a mean over examples, such as log loss or absolute error; bootstrap
+- `of_means`: a function of such means, such as root mean squared error, R² or micro F1; bootstrap
 - `macro_f1`: from predicted classes; bootstrap
 - `calibration`: expected calibration error; bootstrap
 
@@ -162,6 +163,40 @@ class Mean(_Resampled):
 
 
 @dataclass(frozen=True)
+class OfMeans(_Resampled):
+    """A smooth function of means over examples.
+
+    Args:
+        values: of labels and outputs: (examples, columns) float64, what each example contributes.
+        combine: (…, columns) means → (…,) the metric.
+        less_is_better: whether it is a loss.
+        rarest: of labels: number of examples of the rarest part that decides by itself, such as a class.
+    """
+
+    values: Callable[[Array, Array], Array]
+    combine: Callable[[Array], Array]
+    less_is_better: bool = True
+    rarest: Callable[[Array], int] | None = None
+
+    def _interval(
+        self, labels: Array, candidate: Array, baseline: Array | None, confidence: float, sides: "Sides"
+    ) -> "Interval":
+        from src.statistics.bootstrap import means_interval
+
+        rarest = None if self.rarest is None else self.rarest(labels)
+        values = self.values(labels, candidate)
+        if baseline is None:
+            return means_interval(values, self.combine, confidence, sides, rarest=rarest)
+        columns = values.shape[1]
+
+        def difference(means: Array) -> Array:
+            return self.combine(means[..., :columns]) - self.combine(means[..., columns:])
+
+        both = np.hstack([values, self.values(labels, baseline)])
+        return means_interval(both, difference, confidence, sides, rarest=rarest)
+
+
+@dataclass(frozen=True)
 class MacroF1(_Resampled):
     """The F1 score of each class, averaged.
 
@@ -216,6 +251,7 @@ class Calibration(_Resampled):
 KINDS: dict[str, Callable[..., Measure]] = {
     "share": Share,
     "mean": Mean,
+    "of_means": OfMeans,
     "macro_f1": MacroF1,
     "calibration": Calibration,
 }

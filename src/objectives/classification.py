@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from src.errors import BadExampleError
 from src.network import Output
 
 if TYPE_CHECKING:
@@ -18,6 +19,20 @@ METRICS = ["accuracy"]
 BINS = 15  # of the calibration error and the reliability diagram
 
 
+def read(label: Any) -> Any:
+    """Returns a label cell, a class.
+
+    Raises:
+        BadExampleError: If it is missing, or is several.
+    """
+    if not pd.api.types.is_scalar(label):
+        raise BadExampleError(f"expected one class as the label, found {label!r}; objective: multilabel?")
+    if pd.isna(label):
+        raise BadExampleError("no label")
+    # Whole numbers become floats where another cell is empty.
+    return int(label) if isinstance(label, float) and label.is_integer() else label
+
+
 def classes(labels: pd.Series) -> list[str]:
     """Returns the class names, sorted."""
     return sorted(labels.astype(str).unique())
@@ -26,6 +41,13 @@ def classes(labels: pd.Series) -> list[str]:
 def encode(labels: pd.Series, classes: list[str]) -> np.ndarray:
     """Returns each label's position in `classes`, (examples,) int32."""
     return pd.Index(classes).get_indexer(labels.astype(str)).astype(np.int32)
+
+
+def groups(labels: np.ndarray, classes: list[str]) -> dict[str, np.ndarray]:
+    """Returns the positions of each class's examples."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(1, len(classes)))
+    return dict(zip(classes, np.split(order, starts), strict=True))
 
 
 def output(labels: np.ndarray, classes: list[str]) -> Output:
@@ -159,7 +181,7 @@ def pictures(predictions: pd.DataFrame, classes: list[str]) -> dict[str, tuple[s
             "Rows: the true class; columns: the prediction",
             _confusion(predictions, classes),
         ),
-        "reliability": ("How often a prediction is right, by how sure it is", _reliability(predictions)),
+        "reliability": ("How often a prediction is right, by how sure it is", draw_reliability(predictions)),
     }
 
 
@@ -168,7 +190,7 @@ def showcase(predictions: pd.DataFrame, count: int) -> dict[str, pd.DataFrame]:
 
     Returns:
         `correct_predictions`, from all classes in turn, and `incorrect_predictions`, the most confident
-        first: up to `count` rows with a `title`, indexed by position, the caption in `attrs`.
+        first: up to `count` rows with a `title`, indexed by position, the heading and the caption in `attrs`.
     """
     labels = predictions["label"].astype(str)
     right = labels == predictions["prediction"]
@@ -176,12 +198,15 @@ def showcase(predictions: pd.DataFrame, count: int) -> dict[str, pd.DataFrame]:
     titles = pd.DataFrame({"title": labels + "\n" + sure})
     in_turn = predictions[right].groupby("label").cumcount().sort_values(kind="stable").index[:count]
     correct = titles.loc[in_turn]
-    correct.attrs["caption"] = "The class, and how sure the model was of it"
+    correct.attrs |= {"heading": "Right", "caption": "The class, and how sure the model was of it"}
 
     titles = pd.DataFrame({"title": predictions["prediction"] + " " + sure + "\nis " + labels})
     worst = predictions[~right].sort_values("confidence", ascending=False, kind="stable").index[:count]
     incorrect = titles.loc[worst]
-    incorrect.attrs["caption"] = "The prediction, how sure the model was of it, and what it is"
+    incorrect.attrs |= {
+        "heading": "Wrong, the most confident first",
+        "caption": "The prediction, how sure the model was of it, and what it is",
+    }
     return {"correct_predictions": correct, "incorrect_predictions": incorrect}
 
 
@@ -206,7 +231,8 @@ def _confusion(predictions: pd.DataFrame, classes: list[str]) -> "Figure":
     return figure
 
 
-def _reliability(predictions: pd.DataFrame) -> "Figure":
+def draw_reliability(predictions: pd.DataFrame) -> "Figure":
+    """Draws how often predictions are right by their confidence, and how many there are."""
     from matplotlib.figure import Figure
 
     correct = predictions["label"].astype(str) == predictions["prediction"]

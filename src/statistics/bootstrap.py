@@ -4,6 +4,7 @@ In:  what each test example contributed, or labels and predictions.
 Out: an `Interval` of the metric, or of candidate minus baseline on the same examples.
 
 - `mean_interval`: a mean over examples, such as log loss, absolute error, or their difference
+- `means_interval`: a smooth function of such means, such as root mean squared error, R², micro F1
 - `macro_f1_interval`: macro F1, or the difference of two
 - `metric_interval`: any other function of (labels, predictions, ...), more slowly
 - `calibration_error_interval`: expected calibration error
@@ -61,19 +62,64 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95, sides: Sides = 1,
         ValueError: if there are no values or one is not finite.
     """
     row = np.asarray(values, dtype=float)
-    if row.ndim != 1 or not row.size or not np.all(np.isfinite(row)):
-        raise ValueError("expected a non-empty row of finite values")
+    if row.ndim != 1:
+        raise ValueError(f"expected a row of values, found the shape {row.shape}")
+    return means_interval(row[:, None], lambda means: means[..., 0], confidence, sides, seed)
+
+
+def means_interval(
+    values: ArrayLike,
+    combine: Callable[[Floats], Floats],
+    confidence: float = 0.95,
+    sides: Sides = 1,
+    seed: int = 0,
+    rarest: int | None = None,
+) -> Interval:
+    """Interval of a smooth function of means over examples.
+
+    A resample is so many copies of each example, so its means are a matrix product; leaving out one
+    example changes a mean by what it contributed.
+
+    Args:
+        values: shape `[examples, columns]`, finite.
+        combine: means `[..., columns]` → the metric `[...]`.
+        confidence: in (0.5, 1].
+        sides: 1 or 2, see `src/statistics/__init__.py`.
+        seed: of the resampling.
+        rarest: number of examples of the rarest part that decides by itself, such as a class: the
+            bounds are infinite below `MIN_CLASS_EXAMPLES`. None if there is no such part.
+
+    Returns:
+        The interval, in the unit of the metric.
+
+    Raises:
+        ValueError: if there are no values or one is not finite.
+    """
+    table = np.asarray(values, dtype=float)
+    if table.ndim != 2 or not table.size or not np.all(np.isfinite(table)):
+        raise ValueError("expected a non-empty table of finite values")
+    size = len(table)
     random = np.random.default_rng(seed)
     resamples = _resamples(error_per_bound(confidence, sides))
-    rows = max(1, min(resamples, BATCH // row.size))
-    replicates = np.concatenate(
-        [
-            row[random.integers(0, row.size, (min(rows, resamples - start), row.size))].mean(axis=1)
-            for start in range(0, resamples, rows)
-        ]
+    rows = max(1, min(resamples, BATCH // size))
+
+    def draw(count: int) -> Floats:
+        drawn = random.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
+        copies = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
+        return combine(copies.astype(float) @ table / size)
+
+    replicates = [draw(min(rows, resamples - start)) for start in range(0, resamples, rows)]
+    left_out = combine((table.sum(axis=0) - table) / max(size - 1, 1))
+    enough = rarest is None or rarest >= MIN_CLASS_EXAMPLES
+    return _bca(
+        float(combine(table.mean(axis=0))),
+        np.concatenate(replicates),
+        left_out,
+        np.ones(size),
+        confidence,
+        sides,
+        examples=size if enough else 0,
     )
-    left_out = (row.sum() - row) / max(row.size - 1, 1)
-    return _bca(row.mean(), replicates, left_out, np.ones(row.size), confidence, sides, row.size)
 
 
 def macro_f1_interval(

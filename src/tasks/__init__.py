@@ -22,6 +22,8 @@ The promise of every file here, none of which imports Keras:
 A task whose near duplicates can be told also exports `fingerprint(inputs)`: of encoded inputs, (examples,)
 uint64, with few bits different where two of them look alike.
 
+An encoder that finds its training data odd says so in `.warnings`, a list of sentences.
+
 A raw input is what `src.dataset.content` gives for a cell of the `input` column: bytes for a file,
 a dictionary of its columns for a row of a table.
 """

@@ -39,15 +39,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix=".spool-", dir=prepared.FOLDER.parent) as spool:
         table = task.read(settings.data, Path(spool))
         ignored = table.attrs["ignored"]
-        declared = set(table["label"].dropna().astype(str))
-        table, bad = check(table, task.digest, settings.data)
-
         kind = settings.objective or objectives.infer(table["label"])
         objective = pick("objectives", kind)
+        table, bad = check(table, task.digest, objective.read, settings.data)
+
         classes = objective.classes(table["label"])
+
+        def groups() -> splits.Groups:
+            """Returns each class's examples, as the table is now."""
+            labels = objective.encode(table["label"], classes)
+            return objective.groups(labels, classes) if classes is not None else {}
+
         table["split"] = splits.assign(table, settings.data)
-        table = splits.sample(table, settings.data.sample).sort_values(["split", "id"], kind="stable")
-        findings = splits.examine(table, settings.data, classes)
+        table = splits.sample(table, settings.data.sample, groups()).sort_values(
+            ["split", "id"], kind="stable"
+        )
+        findings = splits.examine(table, settings.data, groups())
 
         training = table[table["split"] == "train"]
         encoder = task.Encoder.learn(Contents(training["input"]), settings.encode)
@@ -59,16 +66,19 @@ def main() -> None:
             refused = []
             for split in SPLITS:
                 rows = table[table["split"] == split].drop(columns="split")
-                labels = objective.encode(rows["label"], classes)
-                refused.append(write_split(folder / split, rows, encoder, labels))
+                encoded = objective.encode(rows["label"], classes)
+                refused.append(write_split(folder / split, rows, encoder, encoded))
             encoder.save(folder)
             if any(map(len, refused)):
                 bad = pd.concat([bad, *refused], ignore_index=True)
                 refuse(bad, len(table), settings.data)
                 table = table[~table["id"].isin(bad["id"])]
-                findings = splits.examine(table, settings.data, classes)
-            lost = sorted(declared - set(classes)) if classes is not None else []
-            findings["warnings"] += [f"class {name!r} has no readable example" for name in lost]
+                findings = splits.examine(table, settings.data, groups())
+            if classes is not None and len(bad):
+                every = objective.classes(pd.concat([table["label"], bad["label"].dropna()]))
+                lost = sorted(set(every) - set(classes))
+                findings["warnings"] += [f"class {name!r} has no readable example" for name in lost]
+            findings["warnings"] += getattr(encoder, "warnings", [])
             summary = {
                 "objective": kind,
                 "hash": data_hash(table, "id", "digest", "label", "split"),
@@ -76,10 +86,12 @@ def main() -> None:
                 "names": classes,
                 "network": ends.to_json(),
                 **findings,
-                "bad": bad.to_dict("records"),
+                "bad": bad[["id", "reason"]].to_dict("records"),
                 "ignored": ignored,
             }
             write_json(folder / "data.json", summary)
+    if settings.objective is None:
+        print(f"objective: {kind}, as the labels suggest; params.yaml can say another one")
     tell(summary)
 
 
@@ -97,34 +109,36 @@ class Contents:
 
 
 def check(
-    table: pd.DataFrame, digest: Callable[[Any], str], data: params.Data
+    table: pd.DataFrame, digest: Callable[[Any], str], read: Callable[[Any], Any], data: params.Data
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reads every example once, hashes it, and sets the bad ones apart.
+    """Reads every example and its label once, hashes it, and sets the bad ones apart.
 
     Returns:
-        The good examples with their `digest`, and the bad ones as a table of `id` and `reason`.
+        The good examples with their label as it was read and their `digest`, and the bad ones as a table of
+        `id`, `label` (None where that is what is bad) and `reason`.
 
     Raises:
         UserError: If there are bad examples and `data.on_bad` is `fail`; all are listed.
     """
 
-    def examine(row: tuple[Any, Any]) -> tuple[str | None, str | None]:
-        value, label = row
+    def examine(row: tuple[Any, Any]) -> tuple[Any, str | None, str | None]:
+        value, label = row[0], None
         try:
-            if pd.isna(label):
-                raise BadExampleError("no label")
-            return digest(content(value)), None
+            label = read(row[1])
+            return label, digest(content(value)), None
         except BadExampleError as error:
-            return None, str(error)
+            return label, None, str(error)
 
     rows = zip(table["input"], table["label"], strict=True)
     results = list(parallel(examine, rows, len(table), "checking"))
-    table = table.assign(digest=[digest for digest, _ in results], reason=[why for _, why in results])
-    bad = table.loc[table["digest"].isna(), ["id", "reason"]]
+    found = pd.DataFrame(results, table.index, ["label", "digest", "reason"], dtype=object)
+    table = table.assign(**found)
+    bad = table.loc[table["digest"].isna(), ["id", "label", "reason"]]
     refuse(bad, len(table), data)
     if len(bad) == len(table):
         raise UserError(f"{data.path}: none of the {len(table)} examples can be read")
-    return table[table["digest"].notna()].drop(columns="reason"), bad
+    good = table[table["digest"].notna()].drop(columns="reason")
+    return good.assign(label=good["label"].infer_objects()), bad
 
 
 def refuse(bad: pd.DataFrame, total: int, data: params.Data) -> None:
@@ -143,7 +157,7 @@ def write_split(folder: Path, rows: pd.DataFrame, encoder: Any, labels: np.ndarr
     The inputs are appended to the file as they are encoded, never held together: memory stays flat.
 
     Returns:
-        `id` and `reason` of what was refused.
+        `id`, `label` and `reason` of what was refused.
     """
 
     def encode(value: Any) -> tuple[np.ndarray | None, str | None]:
@@ -169,7 +183,7 @@ def write_split(folder: Path, rows: pd.DataFrame, encoder: Any, labels: np.ndarr
     good = np.array([reason is None for reason in reasons], bool)
     np.save(folder / "labels.npy", labels[good])
     rows[good].drop(columns="input").reset_index(drop=True).to_parquet(folder / "table.parquet")
-    return rows[["id"]].assign(reason=reasons)[~good]
+    return rows[["id", "label"]].assign(reason=reasons)[~good]
 
 
 def parallel(function: Callable[[Any], Any], values: Iterable[Any], total: int, doing: str) -> Iterator[Any]:

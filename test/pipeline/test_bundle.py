@@ -113,7 +113,6 @@ def test_too_little_data_is_published_where_the_gate_calls_it_a_warning_and_the_
     published, change_gate, run_command
 ):
     def alter(gate):
-        gate["verdict"] = "not enough data"
         gate["gates"][0].update(verdict="not enough data", warning=True, reason="0.81 to 0.93 is too wide")
 
     change_gate(alter)

@@ -169,6 +169,47 @@ def test_forged_files_change_no_gate_and_fail_by_themselves(fresh, run):
 
 
 @pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("encoder", {"size": [999, 999], "channels": 3, "aspect": "crop"}),
+        ("classes", ["cat", "dog", "eel"]),
+        ("objective", "regression"),
+        ("data", {"test_hash": "0" * 64}),
+    ],
+)
+def test_a_model_is_not_published_with_a_description_that_is_another_models(fresh, run, key, value):
+    path = Path("src/models/inference.json")
+    write_json(path, {**read_json(path), key: value})
+    code, result = run("--baseline", "baseline")
+    assert code == 1
+    assert set(answers(result).values()) == {"pass"}
+    assert any(f"{path} claims {key}" in claim for claim in result["contradictions"])
+
+
+def test_a_file_or_link_that_no_stage_made_is_not_published(fresh, run):
+    made = sorted(str(path) for path in Path("src/models").rglob("*") if path.is_file())
+    outs = [{"path": path, "hash": "md5", "md5": 32 * "0"} for path in made]
+    write_json("dvc.lock", {"schema": "2.0", "stages": {"fit": {"cmd": "fit", "outs": outs}}})
+    try:
+        Path("src/models/run-me.sh").write_text("echo hello")
+        Path("src/models/secrets").symlink_to("/etc/passwd")
+        code, result = run("--baseline", "baseline")
+    finally:
+        Path("dvc.lock").unlink()
+    assert code == 1
+    assert sorted(result["files"]) == made
+    for name in ("run-me.sh", "secrets"):
+        assert f"src/models/{name} was made by no stage of dvc.lock." in result["contradictions"]
+
+
+def test_the_baseline_itself_passes_however_small_the_test_set_is(fresh, run, write_params):
+    write_params(gates={"no_regression": {"margin": 0.0001}, "flips": {"limit": 0.0001}})
+    code, result = run("--baseline", "baseline")
+    assert (code, result["verdict"]) == (0, "pass")
+    assert "byte for byte" in named(result, "no_regression")["reason"]
+
+
+@pytest.mark.parametrize(
     ("key", "value", "said"),
     [("classes", ["cat", "dog", "eel"], "other classes"), ("encoder", {"size": [8, 8]}, "other inputs")],
 )

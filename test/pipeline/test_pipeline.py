@@ -213,4 +213,5 @@ def test_dvc_shows_metrics_parameters_plots_and_the_path(repository, tmp_path):
     run(repository, "dvc", "plots", "show", "--out", str(tmp_path / "plots"))
     page = (tmp_path / "plots/index.html").read_text()
     assert "val_loss" in page
-    assert "val_accuracy" in page
+    for picture in ("curves", "predictions", "incorrect_predictions"):
+        assert f"{picture}.png" in page

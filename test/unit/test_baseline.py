@@ -181,6 +181,21 @@ def test_a_forks_own_target_branch_is_not_believed(branched, clone, monkeypatch)
     assert baseline.target_branch() == branched.first
 
 
+@pytest.mark.parametrize("kind", ["tag", "branch"])
+def test_a_tag_or_branch_that_borrows_the_target_branchs_name_is_not_believed(
+    branched, clone, kind, tmp_path
+):
+    # git itself reads `origin/main` as refs/tags/origin/main or refs/heads/origin/main before the remote's.
+    branched.git(kind, "origin/main", "feature")
+    runner = clone("--branch=feature")
+    runner.git(
+        "fetch", "--quiet", "origin", "refs/tags/*:refs/tags/*", "refs/heads/origin/*:refs/heads/origin/*"
+    )
+    assert baseline.resolve("main") == branched.third
+    found = baseline.find(tmp_path / "scratch", target="main")
+    assert found.revision in (None, branched.first, branched.third)
+
+
 def test_without_variables_the_default_branch_is_the_remotes(branched, clone):
     branched.git("branch", "--move", "main", "trunk")
     branched.git("switch", "--quiet", "trunk")

@@ -487,6 +487,22 @@ def test_an_override_holds_only_where_it_is_new():
     assert stale.gates.declared["minimum"].limit == 0.9
 
 
+@pytest.mark.parametrize("reason", ["", "   ", "why not"])
+def test_an_override_without_a_reason_is_none(workspace, write_params, reason):
+    write_params(gates={"minimum": {"limit": 0.8}, "override": reason})
+    with pytest.raises(UserError, match=r"gates\.override: found .* expected .*at least 10 characters"):
+        params.load()
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), float("-inf")])
+def test_a_limit_that_nothing_can_miss_or_meet_is_refused(workspace, write_params, limit):
+    write_params(gates={"minimum": {"limit": limit}})
+    with pytest.raises(
+        UserError, match=r"gates\.minimum\.limit: found -?(nan|inf), expected a finite number"
+    ):
+        params.load()
+
+
 # ── The whole verdict ──────────────────────────────────────────────────────────────────────────────────
 
 YES = Verdict("pass", "Good.")
@@ -573,7 +589,8 @@ def test_the_note_links_to_the_report_of_the_job(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("confidence", "said"), [(0.95, "95 %"), (0.975, "97.5 %"), (1 - 1e-5, "99.999 %"), (1.0, "100 %")]
+    ("confidence", "said"),
+    [(0.9, "90 %"), (0.95, "95 %"), (0.975, "97.5 %"), (1 - 1e-5, "99.999 %"), (1.0, "100 %")],
 )
 def test_a_confidence_is_said_with_the_digits_that_it_takes(confidence, said):
     assert say_confidence(confidence) == said

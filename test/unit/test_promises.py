@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from src import engine, objectives, params
 from src.dataset import content
 from src.errors import BadExampleError, UserError
+from src.judgement import measures
 from src.network import Frame, Input, Output
 from src.plugin import names, pick
 
@@ -35,9 +36,12 @@ PLUGINS = [(folder, name) for folder in FOLDERS for name in names(folder)]
 RECIPES = sorted((SRC.parent / "recipes").glob("*.yaml"))
 SPOOL = tempfile.TemporaryDirectory()
 LABELS = {
-    name: labels
-    for labels in (pd.Series(["a", "b", "c", "b"] * 5), pd.Series(np.linspace(0.0, 1.5, 20)))
-    if (name := objectives.infer(labels)) in names("objectives")
+    objectives.infer(labels): labels
+    for labels in (
+        pd.Series(["a", "b", "c", "b"] * 5),
+        pd.Series([["a"], ["c", "b"], [], ["b", "a"]] * 5),
+        pd.Series(np.linspace(0.0, 1.5, 20)),
+    )
 }
 
 
@@ -227,13 +231,25 @@ def test_an_architecture_builds_a_keras_model_of_keras_layers_for_some_task(name
 # ── Objectives ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_every_objective_is_suggested_by_some_labels():
+    assert sorted(LABELS) == names("objectives")
+
+
 @pytest.mark.parametrize(("name", "labels"), LABELS.items(), ids=LABELS)
 def test_the_objective_that_a_label_column_suggests_keeps_its_promise(name, labels):
     module = pick("objectives", name)
+    with pytest.raises(BadExampleError, match="no label"):
+        module.read(None)
+    labels = labels.map(module.read)
+    assert labels.map(module.read).equals(labels)
     classes = module.classes(labels)
     encoded = module.encode(labels, classes)
     output = module.output(encoded, classes)
     assert len(encoded) == len(labels)
+    groups = module.groups(encoded, classes)
+    assert all(isinstance(group, str) for group in groups)
+    assert classes is None or list(groups) == classes
+    assert set(np.concatenate(list(groups.values()))) <= set(range(len(labels)))
 
     outputs = np.random.default_rng(0).dirichlet(np.ones(output.units), len(labels)).astype(np.float32)
     columns = module.predict(outputs, classes)
@@ -243,6 +259,10 @@ def test_the_objective_that_a_label_column_suggests_keeps_its_promise(name, labe
     metrics = module.score(encoded, outputs, classes)
     assert isinstance(next(iter(metrics.values())), float)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    assert module.score(encoded, outputs, classes) == metrics
+    for metric, entry in module.MEASURES.items():
+        value = measures.build(**entry).measure(encoded, outputs, 0.95).interval.estimate
+        assert value == pytest.approx(metrics[metric]), metric
 
     predictions = pd.DataFrame({"id": labels.index.astype(str), "label": labels}).join(columns)
     for caption, figure in module.pictures(predictions, classes).values():
@@ -252,5 +272,6 @@ def test_the_objective_that_a_label_column_suggests_keeps_its_promise(name, labe
     assert list(chosen) == ["correct_predictions", "incorrect_predictions"]
     for rows in chosen.values():
         assert len(rows) <= 3
+        assert set(rows.attrs) == {"heading", "caption"}
         assert set(rows.index) <= set(predictions.index)
         assert rows["title"].map(type).eq(str).all()

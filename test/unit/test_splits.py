@@ -29,6 +29,10 @@ def table(count: int, classes=("cat", "dog"), first: int = 0, **columns) -> pd.D
     )
 
 
+def groups(rows: pd.DataFrame) -> splits.Groups:
+    return {name: np.flatnonzero(rows["label"] == name) for name in sorted(rows["label"].unique())}
+
+
 def drawn(rows: pd.DataFrame, data: Data = DATA) -> pd.DataFrame:
     return rows.assign(split=splits.assign(rows, data))
 
@@ -101,7 +105,7 @@ def training(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_a_sample_keeps_the_classes_in_proportion_and_the_other_splits_whole(rows):
-    few = splits.sample(rows, 0.1)
+    few = splits.sample(rows, 0.1, groups(rows))
     for label in ("cat", "dog"):
         whole = (training(rows)["label"] == label).sum()
         assert (training(few)["label"] == label).sum() == np.ceil(whole * 0.1)
@@ -111,25 +115,25 @@ def test_a_sample_keeps_the_classes_in_proportion_and_the_other_splits_whole(row
 
 def test_a_smaller_sample_is_part_of_a_larger_one(rows):
     sizes = [0.01, 0.1, 0.5, 0.9, 1.0]
-    samples = [set(splits.sample(rows, size)["id"]) for size in sizes]
+    samples = [set(splits.sample(rows, size, groups(rows))["id"]) for size in sizes]
     for smaller, larger in pairwise(samples):
         assert smaller < larger
 
 
 def test_a_sample_can_be_a_number(rows):
-    assert len(training(splits.sample(rows, 100))) in (100, 101)  # each class is rounded up
-    assert len(splits.sample(rows, 1_000_000)) == len(rows)
-    assert len(splits.sample(rows, 1.0)) == len(rows)
+    assert len(training(splits.sample(rows, 100, groups(rows)))) in (100, 101)  # each class is rounded up
+    assert len(splits.sample(rows, 1_000_000, groups(rows))) == len(rows)
+    assert len(splits.sample(rows, 1.0, groups(rows))) == len(rows)
 
 
 def test_the_smallest_sample_has_every_class(rows):
-    assert set(training(splits.sample(rows, 2))["label"]) == {"cat", "dog"}
+    assert set(training(splits.sample(rows, 2, groups(rows)))["label"]) == {"cat", "dog"}
 
 
 def test_a_sample_is_independent_of_the_split():
     # If both looked at the same bits, a sample would favour the examples next to the other splits.
     whole = drawn(table(4000))
-    few = splits.sample(whole, 0.5)
+    few = splits.sample(whole, 0.5, groups(whole))
     position = whole["digest"].map(lambda digest: int(digest[:13], 16) / 16**13)
     assert position[training(few).index].mean() == pytest.approx(
         position[training(whole).index].mean(), abs=0.02
@@ -138,14 +142,14 @@ def test_a_sample_is_independent_of_the_split():
 
 def test_labels_that_are_numbers_are_sampled_as_one(rows):
     numbers = rows.assign(label=np.linspace(0, 1, len(rows)))
-    assert len(training(splits.sample(numbers, 0.1))) == np.ceil(len(training(numbers)) * 0.1)
+    assert len(training(splits.sample(numbers, 0.1, {}))) == np.ceil(len(training(numbers)) * 0.1)
 
 
 # ── Findings ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def examine(rows: pd.DataFrame, **data):
-    return splits.examine(rows, Data(path="photos", **data), sorted(rows["label"].unique()))
+    return splits.examine(rows, Data(path="photos", **data), groups(rows))
 
 
 def declared(**counts: tuple[int, int, int]) -> pd.DataFrame:
