@@ -58,7 +58,7 @@ def read(data: Data, spool: Path) -> pd.DataFrame:
     files = {path.name: Slice(data.path)} if path.is_file() else {}
     if archive or path.is_dir():
         files = dict(zip(*dataset.files(path, spool), strict=True))
-    problems = {name: files[name] for name in files if "/" not in name and name.lower().endswith(".ts")}
+    problems = {name: files[name] for name in files if name.lower().endswith(".ts")}
     with open(spool / "series", "wb") as out:
         if problems:
             table = _from_ts(path, problems, out)
@@ -170,10 +170,15 @@ class Encoder:
         return array
 
     def draw(self, axes: "Axes", array: np.ndarray) -> None:
-        """Draws the channels as curves, standardised, without the padding."""
+        """Draws the channels as curves, standardised, and grey where the padding is."""
+        from matplotlib import colormaps
+
         steps = array[(array != PADDING).any(axis=1)]
-        axes.plot((steps - self.mean) / self.deviation, linewidth=0.7)
-        axes.set_xlim(-0.5, len(array) - 0.5)
+        colours = colormaps["viridis"](np.linspace(0, 0.9, steps.shape[1]))
+        for curve, colour in zip(((steps - self.mean) / self.deviation).T, colours, strict=True):
+            axes.plot(curve, color=colour, linewidth=0.8, marker="." if len(steps) == 1 else None)
+        axes.axvspan(len(steps) - 1, len(array) - 1, color="#8882", linewidth=0)
+        axes.margins(x=0)
 
     def describe(self, array: np.ndarray) -> dict[str, str]:
         """Returns nothing: series are looked at."""
@@ -216,16 +221,17 @@ def _from_npy(raw: bytes) -> np.ndarray:
 
 
 def _from_csv(raw: bytes) -> tuple[np.ndarray, list[str] | None]:
-    first = next(csv.reader([raw.split(b"\n", 1)[0].decode("utf-8-sig").strip()]), [])
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    head, _, rows = raw.partition(b"\n")
+    first = next(csv.reader([head.decode().strip()]), [])
     named = not any(map(_is_number, first))
-    rows = raw.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[2] if named else raw
-    if not rows.strip():
+    if named and not rows.strip():
         raise BadExampleError("no steps, expected at least one")
-    frame = pd.read_csv(io.BytesIO(rows), header=None, float_precision="round_trip", low_memory=False)
+    frame = pd.read_csv(io.BytesIO(raw), header=None, skiprows=int(named), low_memory=False)
     if frame.shape[1] != len(first):
         raise BadExampleError(f"rows of {frame.shape[1]} values, expected {len(first)} as in the first one")
     frame.columns = [name.strip() for name in first] if named else [str(name + 1) for name in frame]
-    frame = frame[[name for name in frame if name.lower() not in ORDER]]
+    frame = frame.loc[:, [name.lower() not in ORDER for name in frame]]
     return _numbers(frame), list(frame) if named else None
 
 
