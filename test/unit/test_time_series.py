@@ -324,7 +324,7 @@ def test_a_drawing_has_a_curve_for_each_channel_and_none_through_the_padding():
     encoder = Encoder.learn([npy(np.random.default_rng(0).normal(50, 9, (20, 3)))], Options())
     axes = Figure().subplots()
     encoder.draw(axes, encoder.encode(npy(np.full((5, 3), 59.0))))
-    assert [len(line.get_xdata()) for line in axes.lines] == [5, 5, 5]
+    assert [np.size(line.get_xdata()) for line in axes.lines] == [5, 5, 5]
     low, high = axes.get_ylim()
     assert -5 < low < high < 5
     assert axes.get_xlim() == (0, 19)
