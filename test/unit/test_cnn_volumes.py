@@ -74,7 +74,8 @@ def test_the_same_seed_trains_the_same_weights_and_lowers_the_loss(make):
     def train() -> tuple[list[float], np.ndarray]:
         engine.start(seed=3)
         model = build(encoder)
-        model.compile("adam", "sparse_categorical_crossentropy")
+        # Step by step: the operations are the same as in a graph, which takes seconds to make.
+        model.compile("adam", "sparse_categorical_crossentropy", run_eagerly=True)
         model.optimizer.learning_rate = 0.01
         losses = [float(model.train_on_batch(inputs, labels)) for _ in range(10)]
         return losses, np.concatenate([weights.ravel() for weights in model.get_weights()])
@@ -90,8 +91,8 @@ def test_it_is_loaded_in_safe_mode_and_exported_as_the_same_function(make, works
     model = build(encoder)
     engine.save(model, Path("model.keras"))
     loaded = engine.load(Path("model.keras"))
-    expected = model.predict(inputs, verbose=0)
-    assert np.array_equal(loaded.predict(inputs, verbose=0), expected)
+    expected = np.asarray(model(inputs))
+    assert np.array_equal(loaded([inputs]), expected)
 
     convert(loaded, Path("model.onnx"))
     assert run(Path("model.onnx"), inputs) == pytest.approx(expected, abs=1e-5)
@@ -100,14 +101,13 @@ def test_it_is_loaded_in_safe_mode_and_exported_as_the_same_function(make, works
     assert Path("again.onnx").read_bytes() == Path("model.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("window_ms", [20, 32])
-def test_a_spectrogram_itself_is_the_same_without_keras(workspace, window_ms):
+def test_a_spectrogram_itself_is_the_same_without_keras(workspace):
     import keras
 
-    encoder = audio.Encoder(audio.Options(rate=8000, seconds=0.5, mel_bins=20, window_ms=window_ms))
+    encoder = audio.Encoder(audio.Options(rate=8000, seconds=0.5, mel_bins=20, window_ms=20))
     _, inputs = clips()
     model = keras.Model(*Frame(Input(encoder.shape, "int16", encoder.layers), Output(1, "linear")).begin())
     convert(model, Path("spectrogram.onnx"))
     found = run(Path("spectrogram.onnx"), inputs)
     assert found.std() > 0.5
-    assert found == pytest.approx(model.predict(inputs, verbose=0), abs=1e-4)
+    assert found == pytest.approx(np.asarray(model(inputs)), abs=1e-4)
