@@ -34,7 +34,7 @@ SPECIAL = ["[PAD]", "[UNK]"]
 WORDS = r"(?i)\w+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]"
 COVERED = 99  # percent of the training sentences that are not cut where `length` is not given
 
-CELL = (6.0, 0.45)
+CELL = (6.0, 0.5)
 LINE, LINES = 95, 3  # characters of a line and lines that go into a cell
 
 
