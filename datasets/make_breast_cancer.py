@@ -1,6 +1,6 @@
 """Makes the dataset of breast masses: breast-cancer.csv, from scikit-learn's copy of the UCI dataset.
 
-    python -m datasets.make_breast_cancer datasets/breast-cancer
+python -m datasets.make_breast_cancer datasets/breast-cancer
 """
 
 import argparse

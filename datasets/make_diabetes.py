@@ -1,6 +1,6 @@
 """Makes the dataset of diabetes patients: diabetes.csv, from the copy that scikit-learn carries, unscaled.
 
-    python -m datasets.make_diabetes datasets/diabetes
+python -m datasets.make_diabetes datasets/diabetes
 """
 
 import argparse
