@@ -34,8 +34,8 @@ SPECIAL = ["[PAD]", "[UNK]"]
 WORDS = r"(?i)\w+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]"
 COVERED = 99  # percent of the training sentences that are not cut where `length` is not given
 
-CELL = (6.0, 0.5)
-LINE, LINES = 95, 3  # characters of a line and lines that go into a cell
+CELL = (6.0, 0.45)
+LINE, LINES = 88, 3  # characters of a line and lines that go into a cell
 
 
 class Options(Section):
