@@ -18,7 +18,7 @@ import soundfile
 
 LANGUAGES = {"en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "ru": "Russian"}
 SHORTEST, LONGEST = 0.4, 1.5  # seconds
-PROMPTS = {"train": 64, "validation": 12, "test": 36}
+PROMPTS = {"train": 62, "validation": 10, "test": 40}
 KINDS = ("digits", "letters", "phonetic")
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -323,12 +324,13 @@ def _read_table(file: Path, blob: Path) -> tuple[pd.DataFrame, list[str]]:
     """Reads a table; its columns of bytes, which are named, go to `blob` in small batches and stay there."""
     try:
         if file.suffix.lower() == ".csv":
-            # Types follow from whole columns, not from parts of them: 007 is text where any value is.
-            frame = pd.read_csv(file, keep_default_na=False, na_values=[""], low_memory=False)
+            with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+                # Types follow from whole columns, not from parts of them: 007 is text where any value is.
+                frame = pd.read_csv(
+                    file, keep_default_na=False, na_values=[""], low_memory=False, index_col=False
+                )
             with open(file, newline="", encoding="utf-8-sig") as lines:
                 _check_names(file, next(csv.reader(lines)))
-            if not isinstance(frame.index, pd.RangeIndex):
-                raise UserError(f"{file}: its rows have more values than its first line has names")
             return frame, []
         with pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as parquet:
             _check_names(file, parquet.schema_arrow.names)
@@ -339,6 +341,8 @@ def _read_table(file: Path, blob: Path) -> tuple[pd.DataFrame, list[str]]:
                 for name in heavy:
                     frame[name] = _spool(parquet, name, out)
             return frame, heavy
+    except pd.errors.ParserWarning:
+        raise UserError(f"{file}: its rows have more values than its first line has names") from None
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, pa.ArrowInvalid) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: expected {file.suffix[1:]} in UTF-8, found: {reason}") from None

@@ -58,7 +58,7 @@ def build(frame: Frame, options: Options) -> "keras.Model":
     if min(positions) >> len(options.filters) < 1:
         raise UserError(
             f"model.filters: found {len(options.filters)} blocks, each of which halves its input; expected "
-            f"fewer for inputs of {_times(positions)}"
+            f"fewer for inputs of {_times(x.shape[1:])}"
         )
     mask = getattr(x, "_keras_mask", None)  # (steps,), False where a series or sentence is padded
     rank = f"{len(positions)}D"

@@ -29,7 +29,7 @@ from src.params import Data, Section
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CELL = (3.0, 1.9)
+CELL = (2.0, 1.4)
 SHOWN = 12  # columns that people are shown
 MOST = 0.9  # of a column's values must be numbers, or dates, for the others to be errors
 LARGEST = float(np.finfo(np.float32).max)
@@ -338,11 +338,12 @@ class Encoder:
 
     def draw(self, axes: "Axes", array: np.ndarray) -> None:
         """Writes names and values, a line for each column."""
-        for line, pair in enumerate(self.describe(array).items()):
-            for x, side, text in zip((0.03, 0.97), ("left", "right"), pair, strict=True):
-                y = 1 - (line + 0.5) / (SHOWN + 1)
-                short = text if len(text) <= 26 else text[:25] + "…"
-                axes.text(x, y, short, ha=side, va="center", fontsize=6, transform=axes.transAxes)
+        words = self.describe(array)
+        for line, pair in enumerate(words.items()):
+            y = 1 - (line + 0.5) / max(6, len(words))
+            for x, side, most, text in zip((0.04, 0.96), ("left", "right"), (24, 16), pair, strict=True):
+                short = text if len(text) <= most else text[: most - 1] + "…"
+                axes.text(x, y, short, ha=side, va="center", fontsize=5, transform=axes.transAxes)
 
     def describe(self, array: np.ndarray) -> dict[str, str]:
         """Returns the first columns as people read them, and how many more there are."""

@@ -34,8 +34,8 @@ SPECIAL = ["[PAD]", "[UNK]"]
 WORDS = r"(?i)\w+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]"
 COVERED = 99  # percent of the training sentences that are not cut where `length` is not given
 
-CELL = (6.0, 0.6)
-LINE, LINES = 108, 4  # characters of a line and lines that go into a cell
+CELL = (6.0, 0.5)
+LINE, LINES = 95, 3  # characters of a line and lines that go into a cell
 
 
 class Options(Section):
@@ -117,7 +117,7 @@ class Encoder:
     def draw(self, axes: "Axes", array: np.ndarray) -> None:
         """Writes the sentence, as far as it fits."""
         lines = textwrap.wrap(self._sentence(array), LINE, max_lines=LINES, placeholder=" …")
-        axes.text(0.01, 0.95, "\n".join(lines), fontsize=7, va="top", parse_math=False)
+        axes.text(0.5, 0.95, "\n".join(lines), fontsize=8, ha="center", va="top", parse_math=False)
 
     def describe(self, array: np.ndarray) -> dict[str, str]:
         """Returns the sentence as the network reads it: unknown words are [UNK]."""

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 from nibabel.filebasedimages import ImageFileError
 from nibabel.fileholders import FileHolder
+from nibabel.orientations import OrientationError
 from nibabel.spatialimages import HeaderDataError
 from numpy.lib import format as npy
 from pydantic import Field, model_validator
@@ -32,6 +34,10 @@ SUFFIXES = (".npy", ".npz", ".nii", ".nii.gz")
 COLUMNS = ("volume", "scan", "path", "file", "file_name", "filename", "file_path", "bytes")
 MOST_VOXELS = 512**3  # a larger volume is taken for a decompression bomb
 PERCENTILES = (0.5, 99.5)
+# What NumPy, zipfile, gzip and nibabel raise for damaged files.
+DAMAGE: tuple[type[Exception], ...] = (EOFError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
+DAMAGE += (SyntaxError, tokenize.TokenError, zlib.error, zipfile.BadZipFile)
+DAMAGE += (HeaderDataError, ImageFileError, OrientationError)
 
 CELL = (2.4, 0.9)
 
@@ -159,6 +165,7 @@ def _stretch(voxels: np.ndarray, size: list[int]) -> np.ndarray:
 
 def _crop(voxels: np.ndarray, size: list[int]) -> np.ndarray:
     """Cuts the first three axes to size about their middle, and pads them by the smallest intensity."""
+    darkest = voxels.min()
     for axis, wanted in enumerate(size):
         found = voxels.shape[axis]
         start = max(0, found - wanted) // 2
@@ -166,7 +173,7 @@ def _crop(voxels: np.ndarray, size: list[int]) -> np.ndarray:
         missing = wanted - voxels.shape[axis]
         around = [(0, 0)] * 4
         around[axis] = (missing // 2, missing - missing // 2)
-        voxels = np.pad(voxels, around, constant_values=voxels.min())
+        voxels = np.pad(voxels, around, constant_values=darkest)
     return voxels
 
 
@@ -177,14 +184,12 @@ def _open(raw: Any) -> np.ndarray:
     """Reads a volume, (depth, height, width, channels) float32, and checks its voxels."""
     if not isinstance(raw, bytes) or not raw:
         raise BadExampleError("empty" if raw == b"" else f"expected a volume, found {raw!r}")
+    kinds = {b"\x93NUMPY": _read_npy, b"PK": _read_npz}
+    reader = next((kinds[start] for start in kinds if raw.startswith(start)), _read_nifti)
     try:
-        if raw.startswith(b"\x93NUMPY"):
-            voxels = _read_npy(io.BytesIO(raw))
-        elif raw.startswith(b"PK"):
-            voxels = _read_npz(raw)
-        else:
-            voxels = _read_nifti(raw)
-    except (EOFError, OSError, ValueError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+        with np.errstate(all="ignore"):  # what overflows float32 becomes infinite
+            voxels = reader(io.BytesIO(raw))
+    except DAMAGE as error:
         raise BadExampleError(f"damaged volume: {' '.join(str(error).split())}") from None
     if not np.isfinite(voxels).all():
         raise BadExampleError("voxels that are no numbers (NaN) or infinite")
@@ -210,19 +215,18 @@ def _read_npy(file: BinaryIO) -> np.ndarray:
     return _channels(array.astype(np.float32))
 
 
-def _read_npz(raw: bytes) -> np.ndarray:
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+def _read_npz(file: BinaryIO) -> np.ndarray:
+    with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         if len(names) != 1:
             raise BadExampleError(f"{len(names)} arrays ({', '.join(names[:3])}), expected one")
-        with archive.open(names[0]) as file:
-            return _read_npy(file)  # type: ignore[arg-type]
+        with archive.open(names[0]) as member:
+            return _read_npy(member)  # type: ignore[arg-type]
 
 
-def _read_nifti(raw: bytes) -> np.ndarray:
+def _read_nifti(file: Any) -> np.ndarray:
     """Reads a NIfTI image, with its own scaling of intensities, its axes turned right, front and up."""
-    file: Any = io.BytesIO(raw)
-    if raw.startswith(b"\x1f\x8b"):
+    if file.getvalue().startswith(b"\x1f\x8b"):
         file = gzip.GzipFile(fileobj=file)
     for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
         file.seek(0)
@@ -231,12 +235,9 @@ def _read_nifti(raw: bytes) -> np.ndarray:
     else:
         raise BadExampleError("not a .npy, .npz or NIfTI file")
     file.seek(0)
-    try:
-        image = kind.from_file_map({"image": FileHolder(fileobj=file), "header": FileHolder(fileobj=file)})
-        _check(image.shape, image.get_data_dtype())
-        voxels = nibabel.as_closest_canonical(image).get_fdata(dtype=np.float32)
-    except (ImageFileError, HeaderDataError) as error:
-        raise BadExampleError(f"damaged NIfTI: {error}") from None
+    image = kind.from_file_map({"image": FileHolder(fileobj=file), "header": FileHolder(fileobj=file)})
+    _check(image.shape, image.get_data_dtype())
+    voxels = nibabel.as_closest_canonical(image).get_fdata(dtype=np.float32)
     file.read(1)  # at the end of a gzip file its checksum is compared
     return _channels(voxels)
 
@@ -245,7 +246,7 @@ def _check(shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Checks what a header says before any voxel is read."""
     if dtype.kind not in "biuf":
         raise BadExampleError(f"voxels of type {dtype}, expected whole or real numbers")
-    if len(shape) not in (3, 4) or 0 in shape:
+    if len(shape) not in (3, 4) or min(shape) < 1:
         raise BadExampleError(f"{_times(shape) or 'no'} voxels, expected depth × height × width (× channels)")
     if math.prod(shape) > MOST_VOXELS:
         raise BadExampleError(f"{_times(shape)} voxels, expected at most {MOST_VOXELS:,} in all")

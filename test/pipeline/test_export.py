@@ -31,7 +31,7 @@ def images(photograph) -> np.ndarray:
 def network():
     """A convolutional network with weights as Keras draws them, statistics of normalisation included."""
     engine.start(seed=7)
-    frame = Frame(Input((16, 16, 1), "uint8"), Output(3, "softmax"))
+    frame = Frame(Input((16, 16, 1), "uint8", [{"Rescaling": {"scale": 1 / 255}}]), Output(3, "softmax"))
     model = cnn.build(frame, cnn.Options(filters=[4, 8]))
     draw = np.random.default_rng(7)
     model.set_weights([draw.uniform(0.1, 0.5, weight.shape) for weight in model.get_weights()])
