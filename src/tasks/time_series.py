@@ -13,6 +13,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
@@ -232,7 +233,7 @@ def _from_csv(raw: bytes) -> tuple[np.ndarray, list[str] | None]:
         raise BadExampleError(f"rows of {frame.shape[1]} values, expected {len(first)} as in the first one")
     frame.columns = [name.strip() for name in first] if named else [str(name + 1) for name in frame]
     frame = frame.loc[:, [name.lower() not in ORDER for name in frame]]
-    return _numbers(frame), list(frame) if named else None
+    return _finite(_numbers(frame), frame), list(frame) if named else None
 
 
 def _is_number(text: str) -> bool:
@@ -244,12 +245,12 @@ def _is_number(text: str) -> bool:
 
 
 def _numbers(frame: pd.DataFrame) -> np.ndarray:
-    """Returns the values of a series' rows; text among them is found out like what is not finite."""
+    """Returns a table's values, (rows, columns) float64, text that is no number as not a number."""
     columns = [
         column if is_numeric_dtype(column) else pd.to_numeric(column.astype(str), errors="coerce")
         for _, column in frame.items()
     ]
-    return _finite(np.stack(columns, axis=1) if columns else np.zeros((len(frame), 0)), frame)
+    return np.stack(columns, axis=1).astype(np.float64) if columns else np.zeros((len(frame), 0))
 
 
 def _finite(values: np.ndarray, frame: pd.DataFrame | None = None) -> np.ndarray:
@@ -286,6 +287,42 @@ def _from_rows(table: pd.DataFrame, data: Data, out: BinaryIO) -> pd.DataFrame:
     Columns that are no channels stay, for slices, where they are the same in all rows of each series.
     """
     there = [name for name in table if name not in ("id", "input", "label", "split")]
+    chosen = data.columns or []
+    _check_names(table, there, data)
+    order = data.order or next((name for name in ORDER if name in there and name not in chosen), None)
+    names = table["id"].str.replace(r"[0-9]+$", "", regex=True) + table["input"].astype(str)
+    series = pd.factorize(names)[0]
+    places = pd.factorize(_sortable(table[order], data), sort=True)[0] if order else np.arange(len(table))
+    rows = np.lexsort((places, series))
+    table, names, series, places = table.iloc[rows], names.iloc[rows], series[rows], places[rows]
+    starts = np.flatnonzero(np.diff(series, prepend=-1))
+
+    others = [name for name in there if name != order and name not in chosen]
+    if not chosen:
+        others = [name for name in others if not is_numeric_dtype(table[name])]
+    steady = [name for name in others if not _differs(table[name], series, starts).any()]
+    channels = chosen or [name for name in there if name not in (order, *steady)]
+    if not channels:
+        raise UserError(f"{data.path}: found no column beside series, order and label, expected channels")
+    odd = _odd(table, series, starts, places, order)
+    values, frame = _numbers(table[channels]), table[channels]
+    inputs: list[Slice | BadExampleError] = []
+    for number, (start, end) in enumerate(pairwise([*starts, len(table)])):
+        try:
+            if number in odd:
+                raise BadExampleError(odd[number])
+            inputs.append(_store(out, _finite(values[start:end], frame.iloc[start:end])))
+        except BadExampleError as error:
+            inputs.append(error)
+    kept = ["label", *(["split"] if "split" in table else []), *steady]
+    first = table[kept].iloc[starts]
+    first = first.assign(id=names.iloc[starts], input=pd.Series(inputs, first.index, dtype=object))
+    first.attrs["ignored"] = []
+    return first.reset_index(drop=True)
+
+
+def _check_names(table: pd.DataFrame, there: list[str], data: Data) -> None:
+    """Refuses columns that are not there, and rows that name no series."""
     for key, wanted in (("order", [data.order] if data.order else []), ("columns", data.columns or [])):
         for name in wanted:
             if name not in there:
@@ -296,23 +333,44 @@ def _from_rows(table: pd.DataFrame, data: Data, out: BinaryIO) -> pd.DataFrame:
     nameless = table["id"][table["input"].isna()]
     if len(nameless):
         raise UserError(f"{data.path}: {nameless.iloc[0]} names no series, expected a name in each row")
-    chosen = data.columns or []
-    order = data.order or next((name for name in ORDER if name in there and name not in chosen), None)
+
+
+def _differs(column: pd.Series, series: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Returns whether each row has another value than the first row of its series, (rows,) bool."""
+    values = pd.factorize(column.astype(str))[0]
+    return values != values[starts][series]
+
+
+def _odd(
+    table: pd.DataFrame, series: np.ndarray, starts: np.ndarray, places: np.ndarray, order: str | None
+) -> dict[int, str]:
+    """Says which series have several labels or splits, or rows in no order.
+
+    Args:
+        table: Of rows, sorted by series and place.
+        series: (rows,) the series' number.
+        starts: (series,) its first row.
+        places: (rows,) the rank of its time, -1 where it has none.
+        order: The column of times.
+    """
+    found: dict[int, str] = {}
+
+    def first_of_each(odd: np.ndarray) -> np.ndarray:
+        rows = np.flatnonzero(odd)
+        return rows[np.unique(series[rows], return_index=True)[1]]
+
+    for name in ("label", "split"):
+        if name in table:
+            for row in first_of_each(_differs(table[name], series, starts)):
+                pair = table[name].iloc[[starts[series[row]], row]].astype(str)
+                found[series[row]] = f"{name} {' and '.join(pair)}, expected the same in all its rows"
     if order:
-        table = table.assign(**{order: _sortable(table[order], data)})
-    names = table["id"].str.rpartition(":")[0] + ":" + table["input"].astype(str)
-    others = [name for name in there if name != order and name not in chosen]
-    if not chosen:
-        others = [name for name in others if not is_numeric_dtype(table[name])]
-    steady = [name for name in others if table[name].astype(str).groupby(names).nunique().max() == 1]
-    channels = chosen or [name for name in there if name not in (order, *steady)]
-    if not channels:
-        raise UserError(f"{data.path}: found no column beside series, order and label, expected channels")
-    series = [_gather(rows, order, channels, out) for _, rows in table.groupby(names, sort=False)]
-    first = table.loc[~names.duplicated(), ["label", *(["split"] if "split" in table else []), *steady]]
-    first = first.assign(id=names[first.index], input=pd.Series(series, first.index, dtype=object))
-    first.attrs["ignored"] = []
-    return first.reset_index(drop=True)
+        twice = (np.diff(places, prepend=-1) == 0) & (np.diff(series, prepend=-1) == 0)
+        for row in first_of_each(twice):
+            found[series[row]] = f"two rows have the {order} {table[order].iloc[row]}"
+        for row in first_of_each(places < 0):
+            found[series[row]] = f"a row has no {order}"
+    return found
 
 
 def _sortable(column: pd.Series, data: Data) -> pd.Series:
@@ -326,25 +384,6 @@ def _sortable(column: pd.Series, data: Data) -> pd.Series:
             f"data.order: {data.path}: found {column.iloc[0]!r} in {column.name!r}, the column that sorts "
             "the steps; expected numbers, or dates such as 2024-05-31 14:00"
         ) from None
-
-
-def _gather(
-    rows: pd.DataFrame, order: str | None, channels: list[str], out: BinaryIO
-) -> Slice | BadExampleError:
-    """Stores the rows of one series in their order, or returns what is wrong with them."""
-    try:
-        for name in ("label", "split"):
-            found = rows[name].astype(str).unique() if name in rows else []
-            if len(found) > 1:
-                raise BadExampleError(f"{name} {' and '.join(found[:3])}, expected the same in all its rows")
-        if order:
-            rows = rows.sort_values(order, kind="stable")
-            odd = rows[order][rows[order].duplicated() | rows[order].isna()]
-            if len(odd):
-                raise BadExampleError(f"{order} {odd.iloc[0]} in two rows or none, expected one of each")
-        return _store(out, _numbers(rows[channels]))
-    except BadExampleError as error:
-        return error
 
 
 # ── .ts files ──────────────────────────────────────────────────────────────────────────────────────────

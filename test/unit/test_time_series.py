@@ -378,6 +378,8 @@ def test_series_of_a_table_are_refused_one_by_one(tmp_path):
             ("gap", 0, None, "b"),
             ("twice", 3, 1, "b"),
             ("twice", 3, 1, "b"),
+            ("never", 0, 1, "b"),
+            ("never", None, 1, "b"),
             ("unlabelled", 0, 1, None),
         ],
         columns=["case", "step", "x", "label"],
@@ -387,7 +389,8 @@ def test_series_of_a_table_are_refused_one_by_one(tmp_path):
         "long.csv:labels": "label a and b, expected the same in all its rows",
         "long.csv:text": reasons(table)["long.csv:text"],
         "long.csv:gap": reasons(table)["long.csv:gap"],
-        "long.csv:twice": "step 3 in two rows or none, expected one of each",
+        "long.csv:twice": "two rows have the step 3.0",
+        "long.csv:never": "a row has no step",
     }
     assert reasons(table)["long.csv:text"].startswith(
         "step 2 of 2, channel 'x': found high, expected a finite"
