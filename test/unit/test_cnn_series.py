@@ -119,5 +119,5 @@ def test_padded_series_are_exported_to_onnx(vowels, workspace):
 
 def test_too_short_series_name_the_key_and_the_length(vowels):
     _, encoder, _ = vowels
-    with pytest.raises(UserError, match=r"model\.filters: found 3 blocks.*fewer for inputs of 7$"):
+    with pytest.raises(UserError, match=r"model\.filters: found 3 blocks.*fewer for inputs of 7 × 12$"):
         build(encoder, 7, cnn, {"filters": [4, 4, 4]})
