@@ -37,7 +37,7 @@ def read(label: Any) -> float:
         number = float(label)
     except (TypeError, ValueError):
         raise BadExampleError(f"expected a number as the label, found {label!r}") from None
-    if not abs(number) <= np.finfo(np.float32).max:
+    if not abs(number) <= float(np.finfo(np.float32).max):
         raise BadExampleError(f"expected a finite number as the label, found {label}")
     return number
 
@@ -204,7 +204,7 @@ def _against(predictions: pd.DataFrame) -> "Figure":
 def _residuals(predictions: pd.DataFrame) -> "Figure":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(6, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
     residuals = predictions["label"] - predictions["prediction"]
     left.axhline(0, color=INK, linewidth=1, linestyle="--")

@@ -80,6 +80,11 @@ def means_interval(
     A resample is so many copies of each example, so its means are a matrix product; leaving out one
     example changes a mean by what it contributed.
 
+    Where a few examples decide a mean, no bootstrap knows its tail: simulated upper bounds of the root
+    mean squared error, stated at 5 %, were wrong in 5 % of the sets of 200 or 1,000 normal errors, in 5
+    to 7 % of Laplace's, in 8 % of normal errors in proportion to log-normal labels, in 9 to 10 % of
+    Student's with five degrees of freedom; those of the mean absolute error in 4 to 7 % of all these.
+
     Args:
         values: shape `[examples, columns]`, finite.
         combine: means `[..., columns]` → the metric `[...]`.

@@ -47,8 +47,9 @@ def main() -> None:
 
         def groups() -> splits.Groups:
             """Returns each class's examples, as the table is now."""
-            labels = objective.encode(table["label"], classes)
-            return objective.groups(labels, classes) if classes is not None else {}
+            if classes is None:
+                return {}
+            return objective.groups(objective.encode(table["label"], classes), classes)
 
         table["split"] = splits.assign(table, settings.data)
         table = splits.sample(table, settings.data.sample, groups()).sort_values(
