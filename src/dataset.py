@@ -76,8 +76,10 @@ class Row:
 
 
 def _plain(value: Any) -> Any:
-    missing = pd.api.types.is_scalar(value) and pd.isna(value)
-    return None if missing else value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str | int):
+        return value
+    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
 
 
 def content(value: Any) -> Any:

@@ -80,13 +80,18 @@ def _blank(value: Any, gaps: frozenset[Any] = frozenset()) -> bool:
 
 
 def _name(value: Any) -> str:
-    """Returns a value as the name of a category; 1.0 is 1, as a column of codes with gaps has it."""
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value) if whole else value).strip()
+    """Returns a value as a name: 1.0 is 1, since codes with gaps are fractions; midnight is a day."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    elif isinstance(value, datetime) and not (value - datetime.combine(value, time(), value.tzinfo)):
+        value = value.date()
+    return str(value).strip()
 
 
 def _number(value: Any) -> float | None:
     """Returns a number, or text that is one, as float64; None for anything else."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         return None
     try:
@@ -209,7 +214,8 @@ class _Learner:
 
     def see(self, value: Any) -> None:
         """Takes one value."""
-        if _blank(value):
+        blank = _blank(value, self.gaps)
+        if blank and _blank(value):
             self.found["empty"] += 1
             return
         if not isinstance(value, SINGLE):
@@ -217,7 +223,7 @@ class _Learner:
         plain = isinstance(value, int | float) and not isinstance(value, bool)
         if not plain or self.name in self.options.categorical:  # numbers are too many to count in vain
             self.names[_name(value)] += 1
-        if _blank(value, self.gaps):
+        if blank:
             self.found["gaps"] += 1
             return
         kind, values, number = "numbers", self.numbers, _number(value)
