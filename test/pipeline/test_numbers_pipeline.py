@@ -99,6 +99,7 @@ def run_gate(monkeypatch) -> Callable[[], dict[str, Any]]:
     return run
 
 
+@pytest.mark.slow
 def test_a_model_learns_and_its_metrics_and_predictions_fit_together(project):
     metrics, inference = (read_json(f"src/models/{name}.json") for name in ("metrics", "inference"))
     predictions = pd.read_parquet("src/models/predictions.parquet")
@@ -121,6 +122,7 @@ def test_a_model_learns_and_its_metrics_and_predictions_fit_together(project):
         assert read_json("build/prepared/data.json")["classes"]["bright"]["test"] > 50
 
 
+@pytest.mark.slow
 def test_the_report_says_what_it_shows(project):
     page = Path("src/models/report/index.html").read_text()
     for name in PICTURES:
@@ -140,6 +142,7 @@ def test_the_report_says_what_it_shows(project):
     assert ("from the smallest number to the largest" in page) == (project == "regression")
 
 
+@pytest.mark.slow
 def test_the_gate_lets_it_through_against_a_baseline_and_stops_a_worse_one(project, run_gate):
     shutil.copytree("src/models", "baseline", dirs_exist_ok=True)
     spoil(Path("baseline/model.keras"), 0.02)

@@ -26,6 +26,7 @@ def recipe(request, root, workspace) -> str:
     return str(request.param.stem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, indirect=True, ids=[path.stem for path in RECIPES])
 def test_a_recipe_goes_from_its_data_to_a_verdict(recipe, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["stage"])

@@ -40,6 +40,7 @@ def run(*stages: Any) -> None:
         stage.main()
 
 
+@pytest.mark.slow
 def test_the_declared_splits_are_kept_and_padded_alike(trained, monkeypatch):
     monkeypatch.chdir(trained)
     splits = {name: prepared.Split.open(name) for name in ("train", "validation", "test")}
@@ -51,6 +52,7 @@ def test_the_declared_splits_are_kept_and_padded_alike(trained, monkeypatch):
     assert (np.diff(steps.astype(int), axis=1) <= 0).all()  # all of the padding is at the end
 
 
+@pytest.mark.slow
 def test_the_model_has_learned_to_tell_speakers_apart(trained):
     metrics = read_json(trained / "src/models/metrics.json")
     assert metrics["accuracy"] > 0.9
@@ -61,6 +63,7 @@ def test_the_model_has_learned_to_tell_speakers_apart(trained):
     assert len(inference["encoder"]["mean"]) == 12
 
 
+@pytest.mark.slow
 def test_a_raw_series_goes_to_onnx_as_its_encoder_makes_it(trained):
     from src.tasks.time_series import Encoder
 
@@ -78,6 +81,7 @@ def test_a_raw_series_goes_to_onnx_as_its_encoder_makes_it(trained):
         assert outputs[0] == pytest.approx(expected.to_numpy(float), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_bytes(trained, monkeypatch):
     monkeypatch.chdir(trained)
     files = [Path("build/prepared/train/inputs.npy"), fit.MODEL, export.ONNX]
@@ -86,6 +90,7 @@ def test_training_again_gives_the_same_bytes(trained, monkeypatch):
     assert [sha256(file) for file in files] == before
 
 
+@pytest.mark.slow
 def test_the_report_shows_series(trained):
     page = (trained / "src/models/report/index.html").read_text()
     assert "<title>Japanese Vowels</title>" in page

@@ -35,6 +35,7 @@ def summary() -> dict[str, Any]:
     return json.loads((prepared.FOLDER / "data.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "shape", "dtype"), [("speech", [9600], "int16"), ("volumes", [16, 16, 16, 1], "uint8")]
 )

@@ -77,6 +77,7 @@ def run() -> None:
 # ── Recipes ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_breast_masses_are_told_apart_and_the_page_shows_their_measures(recipe):
     recipe("breast-cancer")
     run()
@@ -98,6 +99,7 @@ def test_breast_masses_are_told_apart_and_the_page_shows_their_measures(recipe):
     assert [entry.name for entry in session.get_inputs()] == ["input"]
 
 
+@pytest.mark.slow
 def test_the_progression_of_diabetes_is_predicted_in_its_unit_and_training_again_gives_the_same(recipe):
     recipe("diabetes", fit={"epochs": 30})
     run()
@@ -114,6 +116,7 @@ def test_the_progression_of_diabetes_is_predicted_in_its_unit_and_training_again
 # ── What tables are like ───────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_new_names_missing_values_and_dates_go_through_every_stage(patients):
     days = pd.date_range("2021-01-01", periods=442).strftime("%Y-%m-%d")
 

@@ -65,12 +65,14 @@ def read(path: Path) -> Any:
 # ── What comes out ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_the_model_is_better_than_chance(here):
     metrics = read(MODELS / "metrics.json")
     assert metrics["examples"] > 50
     assert metrics["accuracy_low"] > 0.5
 
 
+@pytest.mark.slow
 def test_a_sentence_becomes_a_prediction_with_no_more_than_the_published_files(here):
     inference = read(MODELS / "inference.json")
     tokenizer = Tokenizer.from_file(str(MODELS / inference["tokenizer_path"]))
@@ -85,6 +87,7 @@ def test_a_sentence_becomes_a_prediction_with_no_more_than_the_published_files(h
         assert model.predict(inputs, verbose=0)[0] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_inference_json_tells_the_network_by_the_names_that_applications_know(here):
     inference = read(MODELS / "inference.json")
     assert inference["task_type"] == "text"
@@ -96,6 +99,7 @@ def test_inference_json_tells_the_network_by_the_names_that_applications_know(he
     assert (parameters["hidden_dim"], parameters["output_dim"], parameters["pad_index"]) == (8, 2, 0)
 
 
+@pytest.mark.slow
 def test_the_report_lets_sentences_be_read(here):
     page = (MODELS / "report/index.html").read_text()
     for row in pd.read_parquet("build/prepared/test/table.parquet")["label"].unique():
@@ -105,6 +109,7 @@ def test_the_report_lets_sentences_be_read(here):
         assert (MODELS / f"report/{picture}.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_training_and_exporting_again_give_the_same_bytes(here):
     import keras
 
@@ -116,6 +121,7 @@ def test_training_and_exporting_again_give_the_same_bytes(here):
     assert [(MODELS / name).read_bytes() for name in names] == before
 
 
+@pytest.mark.slow
 def test_class_folders_of_text_files_give_the_same_sentences_as_a_table(root, workspace):
     table = clearest(root, 80)
     table.to_parquet("table.parquet")
@@ -215,6 +221,7 @@ def test_the_same_sentence_in_training_and_test_is_a_leak_whatever_its_case(root
     assert refused(prepare.main)[0] == "reviews.csv: 1 examples stand in two splits:"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("embedding", "sentence"),
     [
