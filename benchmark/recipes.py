@@ -36,6 +36,7 @@ from src.plugin import pick
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (0, 1, 2)
+COLUMNS = ("recipe", "test examples", "metric", "Sluice, mean", "seeds", "baseline", "", "guess", "seconds")
 PADDING = -1e8  # below it lies no value of a series
 
 
@@ -47,33 +48,19 @@ def main() -> None:
     names = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
     parser.add_argument("recipes", nargs="*", help=f"which ones (default: all of {', '.join(names)})")
     chosen = parser.parse_args().recipes or names
-    rows = []
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     with tqdm(total=len(chosen) * len(SEEDS), unit="training") as bar:
         for name in chosen:
             with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
                 os.chdir(folder)
-                rows.append(measure(name, bar))
+                Path("datasets").symlink_to(ROOT / "datasets")
+                print("| " + " | ".join(measure(name, bar)) + " |", flush=True)
                 os.chdir(ROOT)
-    columns = [
-        "recipe",
-        "test examples",
-        "metric",
-        "Sluice, mean of 3",
-        "seeds",
-        "baseline",
-        "",
-        "guess",
-        "s",
-    ]
-    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
 
 
 def measure(name: str, bar: Any) -> list[str]:
     """Trains a recipe with every seed in the current folder; returns the row of the table."""
     raw = YAML(typ="safe").load(ROOT / f"recipes/{name}.yaml")
-    raw["data"]["path"] = str(ROOT / raw["data"]["path"])
     metrics, seconds = [], []
     for seed in SEEDS:
         raw["fit"]["seed"] = seed

@@ -171,5 +171,6 @@ def test_other_channels_than_the_options_say_are_one_sentence(scans, fails):
     np.save(scans / "light/colour.npy", np.random.default_rng(0).random((4, 4, 4, 3)))
     code, message = fails(prepare.main)
     assert code == 1
-    assert message == ("error: light/colour.npy: 4 × 4 × 4 × 3 voxels, expected 1 channels (encode.channels)")
+    assert message.startswith("error: scans: 1 of 25 examples cannot be read:")
+    assert "light/colour.npy: 4 × 4 × 4 × 3 voxels, expected 1 channels (encode.channels)" in message
     assert not list(Path("build").iterdir())
