@@ -7,7 +7,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 UV := uv==0.13.9
-PYTEST := -m "not slow" --numprocesses auto --dist loadfile
+PYTEST := --numprocesses auto --dist loadfile
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .PHONY: help
@@ -23,7 +23,7 @@ repro: $(VENV)/run  ## train, score and report what params.yaml says (dvc repro)
 
 .PHONY: test
 test: check ci-lint  ## check, and the tests of whole stages and commands
-	pytest $(PYTEST) test/pipeline
+	pytest -m 'not slow' $(PYTEST) test/pipeline
 
 # ── The gate: what .gitlab-ci.yml runs ──────────────────────────────────────────────────────────────────
 
@@ -33,7 +33,7 @@ check: $(VENV)/test  ## style, types, layers and the fast tests
 	ruff check .
 	mypy
 	lint-imports
-	pytest $(PYTEST) test/unit
+	pytest -m 'not slow' $(PYTEST) test/unit
 
 .PHONY: model
 model: $(VENV)/run  ## the model to judge: from the DVC remote and verified; without one, trained here
@@ -92,7 +92,7 @@ merge-driver:  ## let git merge two dvc.lock files (once for each clone)
 
 .PHONY: test-slow
 test-slow: $(VENV)/test  ## the end-to-end tests that take minutes
-	pytest -m slow
+	pytest -m slow $(PYTEST)
 
 .PHONY: format
 format: $(VENV)/test  ## put the code into its usual form

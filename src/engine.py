@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def start(seed: int = 0, deterministic: bool = True) -> None:
     """Imports Keras and TensorFlow, which takes seconds, and fixes what is random about them.
 
+    Layers are numbered from 1 again, as in a new process: their names are a part of a saved model's bytes.
+
     Args:
         seed: Of Python's, NumPy's and TensorFlow's random numbers.
         deterministic: Whether every operation must give the same bytes on the same machine.
@@ -26,6 +28,7 @@ def start(seed: int = 0, deterministic: bool = True) -> None:
     with _silenced():
         import keras
         import tensorflow as tf
+    keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -1,7 +1,6 @@
 """Time series through the whole pipeline, and what a user meets whose series are not as they should be."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -9,7 +8,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from src import engine, prepared
+from src import prepared
 from src.evaluate import export, report, score
 from src.files import read_json, sha256
 from src.tasks.time_series import PADDING
@@ -26,18 +25,9 @@ def trained(root, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         YAML(typ="safe").dump(content, Path("params.yaml"))
-        run(prepare, fit, score, export, report)
+        for stage in (prepare, fit, score, export, report):
+            stage.main()
     return folder
-
-
-def run(*stages: Any) -> None:
-    """Runs stages as in a process of their own: Keras numbers the layers of a process."""
-    engine.start()
-    import keras
-
-    keras.utils.clear_session()
-    for stage in stages:
-        stage.main()
 
 
 @pytest.mark.slow
@@ -86,7 +76,8 @@ def test_training_again_gives_the_same_bytes(trained, monkeypatch):
     monkeypatch.chdir(trained)
     files = [Path("build/prepared/train/inputs.npy"), fit.MODEL, export.ONNX]
     before = [sha256(file) for file in files]
-    run(prepare, fit, export)
+    for stage in (prepare, fit, export):
+        stage.main()
     assert [sha256(file) for file in files] == before
 
 

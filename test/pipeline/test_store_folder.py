@@ -12,6 +12,7 @@ import pytest
 
 from src import stores
 from src.errors import UserError
+from src.files import sha256
 from src.publish import publish
 from src.stores import folder
 
@@ -23,8 +24,8 @@ def shelf(tmp_path_factory) -> folder.Options:
 
 
 def same(left: Path, right: Path) -> bool:
-    return {path.relative_to(left): path.read_bytes() for path in left.rglob("*") if path.is_file()} == {
-        path.relative_to(right): path.read_bytes() for path in right.rglob("*") if path.is_file()
+    return {path.relative_to(left): sha256(path) for path in left.rglob("*") if path.is_file()} == {
+        path.relative_to(right): sha256(path) for path in right.rglob("*") if path.is_file()
     }
 
 
