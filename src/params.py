@@ -75,6 +75,13 @@ class EarlyStopping(Section):
     patience: Annotated[int, Field(ge=1)] = 5
 
 
+class CheckpointEvery(Section):
+    """`fit.checkpoint_every:` how much of a training that is killed must be done again, at most."""
+
+    epochs: Annotated[int, Field(ge=1)] = 1
+    minutes: Annotated[float, Field(gt=0)] | None = None  # within an epoch too; then epochs do not count
+
+
 class Fit(Section):
     """`fit:` how the network is trained."""
 
@@ -83,6 +90,7 @@ class Fit(Section):
     batch_size: Annotated[int, Field(ge=1)] = 32
     optimizer: Optimizer = Optimizer()
     early_stopping: EarlyStopping | None = EarlyStopping()
+    checkpoint_every: CheckpointEvery = CheckpointEvery()  # a killed training goes on there, byte for byte
     deterministic: bool = True  # the same bytes from the same commit; off is faster on a GPU
     jit_compile: bool = False  # XLA: measured slower on a CPU, often faster on a GPU
     steps_per_execution: Annotated[int, Field(ge=1)] = 10  # steps between two looks of Python

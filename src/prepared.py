@@ -61,7 +61,8 @@ class Split:
 class Batches:
     """Batches of a split for Keras, shuffled if a seed is given.
 
-    The order is a function of seed and epoch alone, so an epoch can be repeated exactly. Only one thread
+    The order is a function of seed and epoch alone, so an epoch can be repeated exactly, and gone on with from
+    its batch `first` on. Only one thread
     gathers rows, ahead of the training, and tf.data's autotuner is off: on small batches it stalls.
     """
 
@@ -69,6 +70,7 @@ class Batches:
     size: int
     seed: int | None = None
     epoch: int = 0
+    first: int = 0
 
     def order(self) -> np.ndarray:
         """Returns the order of the examples in this epoch, (examples,) int64."""
@@ -79,7 +81,7 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Yields (inputs, labels) batches of one epoch; the last one may be smaller."""
         order = self.order()
-        for start in range(0, len(order), self.size):
+        for start in range(self.first * self.size, len(order), self.size):
             rows = order[start : start + self.size]
             yield self.split.inputs[rows], self.split.labels[rows]
 
@@ -99,5 +101,5 @@ class Batches:
         options = tf.data.Options()
         options.autotune.enabled = False
         options.deterministic = True
-        cardinality = tf.data.experimental.assert_cardinality(len(self))
+        cardinality = tf.data.experimental.assert_cardinality(len(self) - self.first)
         return dataset.apply(cardinality).prefetch(2).with_options(options)

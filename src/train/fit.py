@@ -1,7 +1,8 @@
 """Builds the network, trains it on the prepared data, and keeps the epoch with the best validation loss.
 
 in:   params.yaml (architecture, model, fit), build/prepared/
-out:  src/models/model.keras, src/models/history.json (a record for each epoch)
+out:  src/models/model.keras, src/models/history.json (a record for each epoch);
+      build/checkpoint.npz while it runs: what was killed goes on there
 
 python -m src.train.fit
 """
@@ -18,6 +19,7 @@ from src.errors import UserError
 from src.files import read_json, write_json
 from src.network import Frame, make
 from src.plugin import pick
+from src.train import checkpoint
 
 if TYPE_CHECKING:
     import keras
@@ -45,9 +47,11 @@ def main() -> None:
             f"from; a smaller fit.batch_size than {settings.fit.batch_size} makes more of them"
         )
 
-    history = train_model(model, batches, validation, settings.fit)
+    keeper = checkpoint.Keeper(model, settings.fit, checkpoint.owner(settings))
+    history = train_model(model, batches, validation, settings.fit, keeper)
     engine.save(model, MODEL)
     write_json(HISTORY, history)
+    checkpoint.PATH.unlink(missing_ok=True)
     best = min(history, key=lambda epoch: epoch["val_loss"])
     print(f"{MODEL}: epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
 
@@ -96,7 +100,11 @@ def make_optimizer(chosen: params.Optimizer, steps: int) -> "keras.Optimizer":
 
 
 def train_model(
-    model: "keras.Model", batches: prepared.Batches, validation: prepared.Split, fit: params.Fit
+    model: "keras.Model",
+    batches: prepared.Batches,
+    validation: prepared.Split,
+    fit: params.Fit,
+    keeper: checkpoint.Keeper,
 ) -> list[dict[str, Any]]:
     """Trains, and leaves the model with the weights of the epoch whose validation loss was best.
 
@@ -108,49 +116,69 @@ def train_model(
     """
     import keras
 
-    class Epoch(keras.callbacks.Callback):
-        """Tells the batches which epoch it is, logs the learning rate, and keeps the best weights.
+    # Builds what a checkpoint holds: Keras makes the variables of optimizer and metrics when they are used.
+    model.optimizer.build(model.trainable_variables)
+    model.test_on_batch(*next(iter(batches)))
+    progress = keeper.read()
 
-        They are kept in memory: `ModelCheckpoint` writes HDF5, which crashes the process on a full disk.
+    class Watch(keras.callbacks.Callback):
+        """Keeps history, checkpoints and the best weights, and stops when they get no better.
+
+        The best weights stay in memory: `ModelCheckpoint` writes HDF5, which crashes the process on a full disk.
         """
-
-        best_loss = math.inf
-        best_weights: list[np.ndarray] | None = None
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             batches.epoch = epoch
+            if progress.step:  # the metrics of an epoch that has begun: Keras has just reset them
+                for variable, value in zip(model.metrics_variables, begun, strict=True):
+                    variable.assign(value)
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            progress.step = batches.first + batch + 1
+            if progress.step < len(batches) and keeper.due(progress):
+                keeper.write(progress)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-            if logs["val_loss"] < self.best_loss:
-                self.best_loss = logs["val_loss"]
-                self.best_weights = self.model.get_weights()
+            rate = float(model.optimizer.learning_rate)
+            record = {name: float(value) for name, value in logs.items()} | {"learning_rate": rate}
+            if all(map(math.isfinite, record.values())):  # an epoch that ended the training is none to plot
+                progress.history.append({"epoch": epoch + 1, **record})
+            progress.waited += 1
+            if progress.best_loss is None or record["val_loss"] < progress.best_loss:
+                progress.best_loss, progress.waited = record["val_loss"], 0
+                progress.best_weights = model.get_weights()
+            model.stop_training |= is_over(progress, fit)
+            progress.epoch, progress.step = epoch + 1, 0
+            if keeper.due(progress):
+                keeper.write(progress)
 
-    epochs = Epoch()
-    callbacks = [epochs, keras.callbacks.TerminateOnNaN()]
-    if fit.early_stopping:
-        patience = fit.early_stopping.patience
-        callbacks.append(keras.callbacks.EarlyStopping(monitor="val_loss", patience=patience))
-    result = model.fit(
-        batches.stream(),
-        validation_data=validation.batches(fit.batch_size),
-        epochs=fit.epochs,
-        callbacks=callbacks,
-        shuffle=False,  # the batches shuffle themselves
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    if epochs.best_weights is None:
+    begun = [np.asarray(variable) for variable in model.metrics_variables]
+    batches.first = progress.step
+    # A training that was killed within an epoch ends that epoch first.
+    for end in [progress.epoch + 1, fit.epochs] if progress.step else [fit.epochs]:
+        if progress.epoch < end and not is_over(progress, fit):
+            model.fit(
+                batches.stream(),
+                validation_data=validation.batches(fit.batch_size),
+                initial_epoch=progress.epoch,
+                epochs=end,
+                callbacks=[Watch(), keras.callbacks.TerminateOnNaN()],
+                shuffle=False,  # the batches shuffle themselves
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+        batches.first = 0
+    if not progress.best_weights:
         raise UserError(
             "params.yaml: fit.optimizer.learning_rate: the loss became infinite or no number in the first "
             "epoch; expected a rate low enough to learn"
         )
-    model.set_weights(epochs.best_weights)
-    columns = {key: [float(value) for value in values] for key, values in result.history.items()}
-    return [
-        {"epoch": number, **dict(zip(columns, values, strict=True))}
-        for number, values in enumerate(zip(*columns.values(), strict=True), 1)
-        if all(map(math.isfinite, values))  # an epoch that ended the training is none to plot
-    ]
+    model.set_weights(progress.best_weights)
+    return progress.history
+
+
+def is_over(progress: checkpoint.Progress, fit: params.Fit) -> bool:
+    """Whether validation loss has not improved for as long as `fit.early_stopping` waits."""
+    return fit.early_stopping is not None and progress.waited >= fit.early_stopping.patience
 
 
 if __name__ == "__main__":

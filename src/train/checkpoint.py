@@ -1,0 +1,156 @@
+"""Checkpoints: all that continues a training exactly where it was, in one file, written whole or not at all.
+
+build/checkpoint.npz, which no stage of DVC owns, so that `dvc repro` deletes nothing: the variables of
+model, optimizer and metrics (states of random numbers included), the best weights so far, the history, and
+what the checkpoint belongs to: parameters, code, data, versions. It is gone when the training has ended.
+"""
+
+import hashlib
+import io
+import json
+import sys
+import time
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from src import params, prepared
+from src.errors import UserError
+from src.files import replacing, sha256
+
+if TYPE_CHECKING:
+    import keras
+
+PATH = Path("build/checkpoint.npz")
+
+
+@dataclass
+class Progress:
+    """Where a training stands, beside the variables of model, optimizer and metrics.
+
+    Args:
+        epoch: Epochs that are finished.
+        step: Steps done of the one that has begun.
+        history: A record for each finished epoch.
+        best_loss: The lowest validation loss so far.
+        waited: Epochs since then.
+        best_weights: Those of that epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_loss: float | None = None
+    waited: int = 0
+    best_weights: list[np.ndarray] = field(default_factory=list)
+
+
+class Keeper:
+    """Writes checkpoints as often as `fit.checkpoint_every` says, and finds the one to go on from.
+
+    Args:
+        model: The compiled network.
+        fit: The `fit:` section.
+        belongs: What the checkpoints belong to, as `owner` says it.
+    """
+
+    def __init__(self, model: "keras.Model", fit: params.Fit, belongs: dict[str, Any]) -> None:
+        self.model = model
+        self.every = fit.checkpoint_every
+        self.belongs = belongs
+        self.last = time.monotonic()
+
+    def due(self, progress: Progress) -> bool:
+        """Whether it is time for the next one, at the end of a step or of an epoch."""
+        if self.every.minutes is not None:
+            return time.monotonic() - self.last >= 60 * self.every.minutes
+        return progress.step == 0 and progress.epoch % self.every.epochs == 0
+
+    def write(self, progress: Progress) -> None:
+        """Writes a checkpoint; a full disk is said and ends nothing."""
+        arrays = {f"variable_{number}": np.asarray(each) for number, each in enumerate(self._variables())}
+        arrays |= {f"best_{number}": weight for number, weight in enumerate(progress.best_weights)}
+        state = {**asdict(progress), "best_weights": len(progress.best_weights)}
+        content = json.dumps({"belongs": self.belongs, "progress": state})
+        arrays["meta"] = np.frombuffer(content.encode(), np.uint8)
+        try:
+            with replacing(PATH) as temporary, open(temporary, "wb") as file:
+                np.savez(file, **arrays)
+        except UserError as error:
+            print(f"warning: no checkpoint: {error}")
+        self.last = time.monotonic()
+
+    def read(self) -> Progress:
+        """Puts model, optimizer and metrics where the last checkpoint has them.
+
+        Returns:
+            Where the training goes on; the beginning where there is no checkpoint that belongs to it.
+        """
+        if not PATH.exists():
+            return Progress()
+        try:
+            with np.load(io.BytesIO(PATH.read_bytes()), allow_pickle=False) as arrays:
+                meta = json.loads(arrays["meta"].tobytes())
+                saved = meta["progress"]
+                best = [arrays[f"best_{number}"] for number in range(saved["best_weights"])]
+                other = _differences(meta["belongs"], self.belongs)
+                if not other:
+                    variables = self._variables()
+                    values = [arrays[f"variable_{number}"] for number in range(len(variables))]
+                    for variable, value in zip(variables, values, strict=True):
+                        variable.assign(value)
+                    progress = Progress(**{**saved, "best_weights": best})
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            print(f"{PATH}: cannot be read ({reason}); the training starts afresh")
+            return Progress()
+        if other:
+            print(f"{PATH}: belongs to another training, {other}; this one starts afresh")
+            return Progress()
+        print(f"{PATH}: goes on after epoch {progress.epoch}, step {progress.step}")
+        return progress
+
+    def _variables(self) -> list[Any]:
+        return [*self.model.variables, *self.model.optimizer.variables, *self.model.metrics_variables]
+
+
+def owner(settings: params.Params) -> dict[str, Any]:
+    """Returns what a checkpoint belongs to: parameters, code, data and versions, as JSON."""
+    import keras
+    import tensorflow as tf
+
+    root = Path(__file__).parents[1]
+    modules = [
+        Path(found) for module in list(sys.modules.values()) if (found := getattr(module, "__file__", None))
+    ]
+    code = sorted(path for path in modules if path.is_relative_to(root))
+    digests = "".join(sha256(path) for path in code)
+    fit = settings.fit.model_dump(mode="json", exclude={"checkpoint_every"})
+    return {
+        "parameters": {
+            "architecture": settings.architecture,
+            "model": settings.model.model_dump(mode="json"),
+            "fit": fit,
+        },
+        "code": hashlib.sha256(digests.encode()).hexdigest(),
+        "data": sha256(prepared.FOLDER / "data.json"),
+        "versions": {"keras": keras.version(), "tensorflow": tf.__version__, "numpy": np.__version__},
+    }
+
+
+def _differences(theirs: Any, ours: Any, key: str = "") -> str:
+    """Says the first thing in which two owners differ; empty if there is none."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for name in dict.fromkeys([*theirs, *ours]):
+            found = _differences(theirs.get(name), ours.get(name), f"{key}.{name}" if key else name)
+            if found:
+                return found
+        return ""
+    if theirs == ours:
+        return ""
+    if key in ("code", "data"):
+        return f"of other {key}"
+    return f"whose {key.removeprefix('parameters.').removeprefix('versions.')} is {theirs!r} and not {ours!r}"
