@@ -61,8 +61,8 @@ class Split:
 class Batches:
     """Batches of a split for Keras, shuffled if a seed is given.
 
-    The order is a function of seed and epoch alone, so an epoch can be repeated exactly, and gone on with from
-    its batch `first` on. Only one thread
+    The order is a function of seed and epoch alone, so an epoch can be repeated exactly, or gone on with
+    from its batch `first` on. Only one thread
     gathers rows, ahead of the training, and tf.data's autotuner is off: on small batches it stalls.
     """
 

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from src import command, engine, params, prepared
+from src import checkpoint, command, engine, params, prepared
 from src.errors import UserError
 from src.files import read_json, write_json
 from src.network import Frame, make
 from src.plugin import pick
-from src.train import checkpoint
 
 if TYPE_CHECKING:
     import keras
@@ -124,7 +123,7 @@ def train_model(
     class Watch(keras.callbacks.Callback):
         """Keeps history, checkpoints and the best weights, and stops when they get no better.
 
-        The best weights stay in memory: `ModelCheckpoint` writes HDF5, which crashes the process on a full disk.
+        The best weights stay in memory: `ModelCheckpoint` writes HDF5, which crashes on a full disk.
         """
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

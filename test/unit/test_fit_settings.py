@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import engine, params, prepared
+from src import checkpoint, engine, params, prepared
 from src.errors import UserError
 from src.objectives import classification
 from src.train import fit
@@ -100,7 +100,7 @@ def split() -> prepared.Split:
 
 
 @pytest.fixture
-def train(split):
+def train(split, workspace):
     """Trains a tiny network by the settings of `fit:`."""
     import keras
 
@@ -110,7 +110,8 @@ def train(split):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation="softmax")])
         batches = prepared.Batches(split, chosen.batch_size, chosen.seed)
         fit.compile_model(model, classification, chosen, len(batches))
-        return fit.train_model(model, batches, split, chosen), model
+        keeper = checkpoint.Keeper(model, chosen, {})
+        return fit.train_model(model, batches, split, chosen, keeper), model
 
     return run
 

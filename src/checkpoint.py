@@ -11,7 +11,7 @@ import json
 import sys
 import time
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +71,11 @@ class Keeper:
 
     def write(self, progress: Progress) -> None:
         """Writes a checkpoint; a full disk is said and ends nothing."""
-        arrays = {f"variable_{number}": np.asarray(each) for number, each in enumerate(self._variables())}
+        arrays: dict[str, Any] = {
+            f"variable_{number}": np.asarray(each) for number, each in enumerate(self._variables())
+        }
         arrays |= {f"best_{number}": weight for number, weight in enumerate(progress.best_weights)}
-        state = {**asdict(progress), "best_weights": len(progress.best_weights)}
+        state = {**vars(progress), "best_weights": len(progress.best_weights)}
         content = json.dumps({"belongs": self.belongs, "progress": state})
         arrays["meta"] = np.frombuffer(content.encode(), np.uint8)
         try:
@@ -100,6 +102,8 @@ class Keeper:
                 if not other:
                     variables = self._variables()
                     values = [arrays[f"variable_{number}"] for number in range(len(variables))]
+                    if [tuple(variable.shape) for variable in variables] != [each.shape for each in values]:
+                        raise ValueError("variables of other shapes")
                     for variable, value in zip(variables, values, strict=True):
                         variable.assign(value)
                     progress = Progress(**{**saved, "best_weights": best})
@@ -122,7 +126,7 @@ def owner(settings: params.Params) -> dict[str, Any]:
     import keras
     import tensorflow as tf
 
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parent
     modules = [
         Path(found) for module in list(sys.modules.values()) if (found := getattr(module, "__file__", None))
     ]
