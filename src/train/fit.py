@@ -1,14 +1,15 @@
 """Builds the network, trains it on the prepared data, and keeps the epoch with the best validation loss.
 
 in:   params.yaml (architecture, model, fit), build/prepared/
-out:  src/models/model.keras, src/models/history.json (a record for each epoch);
-      build/checkpoint.npz while it runs: what was killed goes on there
+out:  src/models/model.keras, src/models/history.json (a record for each epoch, written as it ends: `dvc plots
+      show` draws a training that runs); build/checkpoint.npz while it runs: what was killed goes on there
 
 python -m src.train.fit
 """
 
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,11 @@ def main() -> None:
         )
 
     keeper = checkpoint.Keeper(model, settings.fit, checkpoint.owner(settings))
-    history = train_model(model, batches, validation, settings.fit, keeper)
+
+    def watch(progress: checkpoint.Progress) -> None:
+        write_json(HISTORY, progress.history)
+
+    history = train_model(model, batches, validation, settings.fit, keeper, watch)
     engine.save(model, MODEL)
     write_json(HISTORY, history)
     checkpoint.PATH.unlink(missing_ok=True)
@@ -104,8 +109,17 @@ def train_model(
     validation: prepared.Split,
     fit: params.Fit,
     keeper: checkpoint.Keeper,
+    watch: Callable[[checkpoint.Progress], None] = lambda progress: None,
 ) -> list[dict[str, Any]]:
     """Trains, and leaves the model with the weights of the epoch whose validation loss was best.
+
+    Args:
+        model: The compiled network.
+        batches: Of the training split.
+        validation: The validation split.
+        fit: The `fit:` section.
+        keeper: Writes checkpoints, and has the one to go on from.
+        watch: Called at the end of each epoch, before its checkpoint is written.
 
     Returns:
         A record for each epoch: `epoch` from 1 on, losses, metrics and the learning rate at its end.
@@ -143,11 +157,12 @@ def train_model(
             if all(map(math.isfinite, record.values())):  # an epoch that ended the training is none to plot
                 progress.history.append({"epoch": epoch + 1, **record})
             progress.waited += 1
-            if progress.best_loss is None or record["val_loss"] < progress.best_loss:
+            if record["val_loss"] < (math.inf if progress.best_loss is None else progress.best_loss):
                 progress.best_loss, progress.waited = record["val_loss"], 0
                 progress.best_weights = model.get_weights()
             model.stop_training |= is_over(progress, fit)
             progress.epoch, progress.step = epoch + 1, 0
+            watch(progress)
             if keeper.due(progress):
                 keeper.write(progress)
 
