@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -69,10 +77,35 @@ class Optimizer(BaseModel):
         raise ValueError("a number above 0, or a Keras schedule {name: CosineDecay, ...}")
 
 
+class Named(BaseModel):
+    """An object of Keras by its name; every further key is an argument of it. A name alone will do."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def split(self) -> tuple[str, dict[str, Any]]:
+        """Returns the name and the arguments."""
+        return self.name, dict(self.model_extra or {})
+
+
 class EarlyStopping(Section):
     """`fit.early_stopping:` training ends when validation loss has not improved for so many epochs."""
 
     patience: Annotated[int, Field(ge=1)] = 5
+
+
+class FineTune(Section):
+    """`fit.fine_tune:` a second phase that trains what `architecture: transfer` has frozen until then."""
+
+    after: Annotated[int, Field(ge=1)] = 4  # epochs of the first phase
+    start: str | None = None  # the layer of the backbone from which on; None: all of it
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
 
 
 class CheckpointEvery(Section):
@@ -87,11 +120,18 @@ class Fit(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     epochs: Annotated[int, Field(ge=1)] = 30
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 32  # auto: the most that memory holds
     optimizer: Optimizer = Optimizer()
+    loss: Named | None = None  # of Keras, with arguments such as label_smoothing; None: the objective's
+    metrics: list[Named] = []  # of Keras, beside the objective's
+    class_weight: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    augment: list[Annotated[dict[str, dict[str, Any]], Field(min_length=1)]] = []  # src/augmentation.py
+    fine_tune: FineTune | None = None
     early_stopping: EarlyStopping | None = EarlyStopping()
     checkpoint_every: CheckpointEvery = CheckpointEvery()  # a killed training goes on there, byte for byte
     deterministic: bool = True  # the same bytes from the same commit; off is faster on a GPU
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"  # weights stay in 32 bits
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu|gpus|[cg]pu:\d+(,\d+)*)$")] = "auto"
     jit_compile: bool = False  # XLA: measured slower on a CPU, often faster on a GPU
     steps_per_execution: Annotated[int, Field(ge=1)] = 10  # steps between two looks of Python
 

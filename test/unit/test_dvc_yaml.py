@@ -63,10 +63,14 @@ def picked(file: Path) -> set[str]:
     return {ast.literal_eval(call.args[0]) for call in calls}
 
 
-def sections(file: Path) -> set[str]:
-    """Returns the parts of params.yaml that a stage reads: `settings.fit.seed` reads `fit`."""
+def sections(start: Path) -> set[str]:
+    """Returns the parts of params.yaml that a stage reads: `settings.fit.seed` reads `fit`.
+
+    They are read by the stage's file, and by those beside it that it imports.
+    """
     return {
         node.attr
+        for file in {start, *(file for file in imported(start) if file.parent == start.parent)}
         for node in code(file)
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "settings"
     }

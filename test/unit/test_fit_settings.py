@@ -7,7 +7,7 @@ import pytest
 from src import checkpoint, engine, params, prepared
 from src.errors import UserError
 from src.objectives import classification
-from src.train import fit
+from src.train import compiling, fit
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -17,7 +17,7 @@ def started():
 
 
 def optimizer(steps: int = 1000, **chosen):
-    return fit.make_optimizer(params.Optimizer(**chosen), steps)
+    return compiling.make_optimizer(params.Optimizer(**chosen), steps)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def train(split, workspace):
         engine.start(0)
         chosen = params.Fit.model_validate(settings)
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation="softmax")])
-        batches = prepared.Batches(split, chosen.batch_size, chosen.seed)
-        fit.compile_model(model, classification, chosen, len(batches))
+        batches = prepared.Batches(split, 32, chosen.seed)
+        compiling.compile_model(model, classification, chosen, len(batches))
         keeper = checkpoint.Keeper(model, chosen, {})
-        return fit.train_model(model, batches, split, chosen, keeper), model
+        return fit.train_model(model, batches, prepared.Batches(split, 32), chosen, keeper), model
 
     return run
 
