@@ -11,6 +11,7 @@ What happens to a batch is a function of seed, epoch and step alone: a training 
 the same examples as one that was never killed.
 """
 
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,9 +38,9 @@ class WordDropout(Section):
 
     rate: Share
 
-    def change(self, batch: np.ndarray, given: Input, random: np.random.Generator) -> np.ndarray:
+    def change(self, batch: np.ndarray, given: Input, rng: np.random.Generator) -> np.ndarray:
         """Changes (examples, length) tokens."""
-        dropped = (random.random(batch.shape) < self.rate) & (batch != PADDING)
+        dropped = (rng.random(batch.shape) < self.rate) & (batch != PADDING)
         return np.where(dropped, UNKNOWN, batch)
 
     def fits(self, given: Input) -> bool:
@@ -52,12 +53,12 @@ class RandomShift(Section):
 
     factor: Share
 
-    def change(self, batch: np.ndarray, given: Input, random: np.random.Generator) -> np.ndarray:
+    def change(self, batch: np.ndarray, given: Input, rng: np.random.Generator) -> np.ndarray:
         """Changes (examples, steps) or (examples, steps, channels)."""
         steps = batch.shape[1]
         most = max(1, round(self.factor * steps))
         shifted = np.full_like(batch, _padding(given))
-        for row, by in enumerate(random.integers(-most, most, len(batch), endpoint=True)):
+        for row, by in enumerate(rng.integers(-most, most, len(batch), endpoint=True)):
             begin, end = max(by, 0), steps + min(by, 0)
             shifted[row, begin:end] = batch[row, begin - by : end - by]
         return shifted
@@ -73,14 +74,14 @@ class RandomNoise(Section):
 
     factor: Factor
 
-    def change(self, batch: np.ndarray, given: Input, random: np.random.Generator) -> np.ndarray:
+    def change(self, batch: np.ndarray, given: Input, rng: np.random.Generator) -> np.ndarray:
         """Changes (examples, …) numbers."""
         known = batch != _padding(given) if _is_padded(given) else np.ones(batch.shape, bool)
         values = np.ma.masked_array(batch.astype(np.float64), ~known)
         # Of each channel, which is the last axis where there are several.
         axes = tuple(range(1, batch.ndim - (batch.ndim > 2)))
         deviation = np.ma.filled(values.std(axis=axes, keepdims=True), 0.0)
-        noise = random.normal(size=batch.shape) * self.factor * deviation
+        noise = rng.normal(size=batch.shape) * self.factor * deviation
         return np.where(known, batch + noise, batch)
 
     def fits(self, given: Input) -> bool:
@@ -128,7 +129,8 @@ class Augmenter:
         """
         shape, dtype = inputs.shape, inputs.dtype
         for number, each in enumerate(self.steps):
-            seed = np.random.SeedSequence([self.seed, epoch, step, number])
+            # The key keeps these numbers apart from those that shuffle the examples.
+            seed = np.random.SeedSequence([self.seed, epoch, step, number], spawn_key=(1,))
             if isinstance(each, Section):
                 inputs = each.change(inputs, self.given, np.random.default_rng(seed))  # type: ignore[attr-defined]
             else:
@@ -184,6 +186,7 @@ def _call(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Calls a Keras layer whose random state comes from `seed`."""
     layer.build((None, *inputs.shape[1:])) if not layer.built else None
+    random.seed(int(seed.generate_state(1)[0]))  # AugMix draws from Python's too
     for state, drawn in zip(layer.variables, seed.spawn(len(layer.variables)), strict=True):
         state.assign(drawn.generate_state(2))
     if not mixes or type(layer).__name__.lower() not in MIX:

@@ -117,12 +117,13 @@ def make(module: Any, name: str, arguments: dict[str, Any], key: str) -> Any:
         for found, kind in vars(module).items()
         if isinstance(kind, type) and found.lower() not in bases
     }
-    if name.lower() not in known:
+    wanted = name.lower().replace("_", "")
+    if wanted not in known:
         raise UserError(
             f"params.yaml: {key}: Keras has no {name!r}, expected one of "
-            f"{', '.join(sorted(known.values()))}{nearest(name.lower(), known)}"
+            f"{', '.join(sorted(known.values()))}{nearest(wanted, known)}"
         )
     try:
-        return getattr(module, known[name.lower()])(**arguments)
+        return getattr(module, known[wanted])(**arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"params.yaml: {key}: {known[name.lower()]} refuses its arguments: {error}") from None
+        raise UserError(f"params.yaml: {key}: {known[wanted]} refuses its arguments: {error}") from None

@@ -1,7 +1,7 @@
 """Makes one self-contained page that shows the model, its training, its mistakes and its data.
 
-in:   params.yaml (report), build/prepared/, src/models/{history,metrics,inference}.json,
-      src/models/predictions.parquet
+in:   params.yaml (report), build/prepared/, build/augmented.npz, src/models/predictions.parquet,
+      src/models/{history,metrics,inference}.json
 out:  src/models/report/index.html and its pictures as files: curves.png, predictions.png (the confusion
       matrix, or predicted against true), correct_predictions.png, incorrect_predictions.png
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MODELS = Path("src/models")
 REPORT = MODELS / "report"
+AUGMENTED = Path("build/augmented.npz")
 TEMPLATE = Path(__file__).with_suffix(".html")
 SAMPLES = 8  # of each class
 MOST_CLASSES = 30  # whose samples are shown
@@ -77,6 +78,13 @@ def main() -> None:
     draw = draw_examples if data["names"] is None else draw_samples
     pictures["samples"] = (samples.attrs["caption"], draw(encoder, task.CELL, train.inputs, samples))
     tables |= tabulate("samples", encoder, train.inputs, samples)
+    changed, augmented = open_augmented()
+    if len(changed):
+        pictures["augmented"] = (
+            augmented.attrs["caption"],
+            draw_samples(encoder, task.CELL, changed, augmented),
+        )
+        tables |= tabulate("augmented", encoder, changed, augmented)
     images = {name: (caption, encode_png(figure)) for name, (caption, figure) in pictures.items()}
 
     for file, name in files.items():
@@ -120,6 +128,17 @@ def choose_numbers(labels: pd.Series) -> pd.DataFrame:
     samples = labels.sort_values(kind="stable").iloc[ranks].map("{:g}".format).to_frame("title")
     samples.attrs["caption"] = "From the smallest to the largest"
     return samples
+
+
+def open_augmented() -> tuple[np.ndarray, pd.DataFrame]:
+    """Returns training examples, each as it is and as the network saw it, and a title for each."""
+    with np.load(AUGMENTED, allow_pickle=False) as arrays:
+        inputs = arrays["inputs"]
+    count, versions = inputs.shape[:2]
+    titles = [f"example {number}" for number in range(1, count + 1) for _ in range(versions)]
+    samples = pd.DataFrame({"title": titles})
+    samples.attrs["caption"] = f"As it is, and in the first {versions - 1} epochs"
+    return inputs.reshape(-1, *inputs.shape[2:]), samples
 
 
 def draw_samples(
