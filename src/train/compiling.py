@@ -44,7 +44,9 @@ def compile_model(
         UserError: If Keras has no such optimizer, schedule, loss or metric, or it refuses its arguments.
     """
     import keras
+    import tensorflow as tf
 
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1  # which take no loops of steps
     loss: Any = objective.LOSS
     if one_hot(objective, fit, mixes):
         loss = loss.removeprefix(f"{SPARSE}_")
@@ -56,7 +58,7 @@ def compile_model(
         loss=loss,
         metrics=[*objective.METRICS, *metrics],
         jit_compile=fit.jit_compile,
-        steps_per_execution=min(fit.steps_per_execution, steps),
+        steps_per_execution=1 if several else min(fit.steps_per_execution, steps),
     )
 
 

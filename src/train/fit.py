@@ -18,7 +18,7 @@ import numpy as np
 
 from src import augmentation, checkpoint, command, engine, params, prepared
 from src.errors import UserError
-from src.files import read_json, replacing, write_json
+from src.files import alone, read_json, replacing, write_json
 from src.network import Input
 from src.plugin import pick
 from src.train import batch_size, compiling
@@ -29,12 +29,19 @@ if TYPE_CHECKING:
 MODEL = Path("src/models/model.keras")
 HISTORY = Path("src/models/history.json")
 AUGMENTED = Path("build/augmented.npz")
+LOCK = Path("build/fit.lock")  # a training that outlives a `dvc repro` that was killed is not alone
 FEW = 10  # steps of an epoch
 SHOWN, VERSIONS = 6, 5  # examples whose augmentation the report shows, in so many epochs
 
 
 def main() -> None:
     """Runs the stage."""
+    with alone(LOCK, MODEL, HISTORY, AUGMENTED, checkpoint.PATH):
+        run()
+
+
+def run() -> None:
+    """Trains as params.yaml says."""
     settings = params.load()
     fit = settings.fit
     train, validation = prepared.Split.open("train"), prepared.Split.open("validation")
