@@ -83,6 +83,11 @@ ci-lint: $(VENV)/test  ## check .gitlab-ci.yml and the shell in it
 	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
 	gitlab-ci-verify --no-lint-api
 
+.PHONY: search
+search: $(VENV)/run  ## search the parameters that train best, as search: in params.yaml says; killed, it goes on
+	dvc repro prepare
+	python -m src.train.search
+
 # ── More ────────────────────────────────────────────────────────────────────────────────────────────────
 
 .PHONY: merge-driver
