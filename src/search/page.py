@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 STATES = {TrialState.COMPLETE: "trained", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-INK = "#808896"  # read on white and on black
 
 
 def leaderboard(study: Study, metric: str) -> pd.DataFrame:
@@ -59,24 +58,16 @@ def write(study: Study, metric: str, title: str, folder: Path) -> None:
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     figures: dict[str, str] = {}
     for heading, figure in _figures(study.study, metric):
-        figure.update_layout(
-            title=None,
-            template="plotly",
-            paper_bgcolor="rgba(0,0,0,0)",
-            plot_bgcolor="rgba(0,0,0,0)",
-            font={"color": INK},
-            margin={"t": 20, "r": 20},
-        )
-        figure.update_xaxes(gridcolor="#80889640", zerolinecolor="#80889680")
-        figure.update_yaxes(gridcolor="#80889640", zerolinecolor="#80889680")
+        figure.update_layout(title=None, template="plotly_white", margin={"t": 20, "r": 20, "b": 20})
+        figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)")
         script = not figures  # plotly.js once
         figures[heading] = plotly.io.to_html(
             figure,
             full_html=False,
             include_plotlyjs=script,
-            config={"displaylogo": False, "responsive": True},
+            config={"displayModeBar": False, "responsive": True},
         )
-    board = leaderboard(study, metric)
+    board = leaderboard(study, metric).replace("", None).dropna(axis="columns", how="all")
     with replacing(folder / "index.html") as temporary:
         temporary.write_text(
             page.from_string(TEMPLATE.read_text()).render(
@@ -98,15 +89,18 @@ def _figures(study: optuna.Study, metric: str) -> "list[tuple[str, Figure]]":
 
     trained = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     varied = any(trial.params != trained[0].params for trial in trained)
-    figures = [("Epoch by epoch", draw.plot_intermediate_values(study))]
+    epochs = draw.plot_intermediate_values(study).update_layout(xaxis_title="epoch", yaxis_title=metric)
+    figures = [("Epoch by epoch", epochs)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if trained:
             history = draw.plot_optimization_history(study, target_name=metric)
             figures = [("Trial by trial", history), *figures]
-            figures.append(("Value by value", draw.plot_slice(study, target_name=metric)))
+            slices = draw.plot_slice(study, target_name=metric)
+            figures.append(("Value by value", slices))
         if varied:
-            figures.append(("All together", draw.plot_parallel_coordinate(study, target_name=metric)))
+            together = draw.plot_parallel_coordinate(study, target_name=metric)
+            figures.append(("All together", together))
             figures.append(("How much each parameter matters", draw.plot_param_importances(study)))
     return figures
 
@@ -117,6 +111,8 @@ def _seconds(duration: timedelta | None) -> float | None:
 
 def _show(value: Any) -> str:
     """Returns a cell as text."""
+    if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
+        return ""
     if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.6g}"
+        return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value)
