@@ -59,8 +59,7 @@ def rewrite(text: str, values: dict[str, Any], name: str) -> str:
     before = params.parse(text, name)
     expected = put(before, values)
     for key, value in values.items():
-        found = get(before, key)
-        if found != value or type(found) is not type(value):
+        if put(before, {key: value}) != before or type(get(before, key)) is not type(value):
             text = _replace(text, key.split("."), value)
     try:
         after = params.parse(text, name)
