@@ -113,6 +113,10 @@ benchmark: $(VENV)/test  ## the README's figures: speed and memory, side by side
 benchmark-recipes: $(VENV)/test  ## the README's table: every recipe, three seeds, beside scikit-learn
 	python -m benchmark.recipes
 
+.PHONY: benchmark-search
+benchmark-search: $(VENV)/test  ## the README's figures: a search that prunes beside the full grid
+	python -m benchmark.search
+
 .PHONY: fashion-full
 fashion-full: $(VENV)/run  ## bring all 60,000 training images (IDX=FOLDER: from IDX files) and track them
 	python -m datasets.make_fashion datasets/fashion-full $(if $(IDX),--idx $(IDX))

@@ -70,8 +70,9 @@ class Training:
         shutil.rmtree(links, ignore_errors=True)
         links.mkdir(parents=True)
         source = prepared.FOLDER.resolve()
-        for path in [source / "train", source / "validation", *source.glob("*.json")]:
-            (links / path.name).symlink_to(path)
+        for path in source.iterdir():
+            if path.name != "test":  # what is not there cannot be read
+                (links / path.name).symlink_to(path)
         text = edit.rewrite(edit.read_text(), self.values, str(params.PATH))
         edit.write_text(self.folder / params.PATH, text)
         with open(self.folder / "log.txt", "ab") as log:

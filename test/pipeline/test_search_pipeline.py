@@ -146,7 +146,7 @@ def test_an_interrupt_ends_the_training_and_says_so(workspace, masses, command):
 
 def test_trials_that_all_fail_end_the_search_with_their_reason(workspace, masses, fails, monkeypatch):
     masses(workspace, 1, parameters={"fit.optimizer.learning_rte": [0.1, 0.2, 0.3, 0.4]})
-    monkeypatch.setattr(sys, "argv", ["search", "--jobs", "3"])
+    monkeypatch.setattr(sys, "argv", ["search", "--jobs", "2"])
     code, said = fails(search.main)
     assert code == 1
     assert said.startswith("error: the first 3 trials have all failed: params.yaml: fit.optimizer: ")
