@@ -136,6 +136,18 @@ class Fit(Section):
     steps_per_execution: Annotated[int, Field(ge=1)] = 10  # steps between two looks of Python
 
 
+class Search(Section):
+    """`search:` what `python -m src.train.search` tries; no stage reads it."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None  # None: 24; of a grid, all
+    sampler: Literal["grid", "random", "tpe"] | None = None  # None: grid if all are lists, else tpe
+    pruner: Literal["successive_halving", "hyperband", "median", "none"] = "successive_halving"
+    metric: str = "val_loss"  # of history.json, on the validation split
+    direction: Literal["minimize", "maximize"] | None = None  # None: losses and errors down, others up
+    storage: str | None = None  # None: SQLite, build/search/study.db
+    parameters: Annotated[dict[str, Any], Field(min_length=1)]  # key of params.yaml → its list or range
+
+
 class Report(Section):
     """`report:` what the page shows."""
 
@@ -170,6 +182,7 @@ class Params(Section):
     encode: Any = {}
     model: Any = {}
     fit: Fit = Fit()
+    search: Search | None = None
     report: Report = Report()
     gates: Any = {}
 
@@ -185,8 +198,19 @@ def load(path: Path | str = PATH) -> Params:
         UserError: If the file is missing, is not YAML, or holds a wrong key or value. All that is
             wrong is said at once, a line each.
     """
-    path = Path(path)
-    raw = _read(path)
+    return check(_read(Path(path)), path)
+
+
+def check(raw: dict[str, Any], name: Path | str) -> Params:
+    """Checks what was read from a params.yaml, as `load` does.
+
+    Args:
+        raw: Its content.
+        name: What to call it in an error.
+
+    Raises:
+        UserError: If a key or value is wrong.
+    """
     problems: list[str] = []
     try:
         params: Params | None = Params.model_validate(raw)
@@ -209,7 +233,7 @@ def load(path: Path | str = PATH) -> Params:
         except UserError as error:
             problems.append(f"objective: {error}")
     if params is None or problems:
-        raise UserError("\n  ".join([f"{path}: {problems[0]}", *problems[1:]]))
+        raise UserError("\n  ".join([f"{name}: {problems[0]}", *problems[1:]]))
     return params.model_copy(update=chosen)
 
 
