@@ -33,8 +33,8 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 class Options(Section):
     """`model:` the backbone, and what stands between it and the outputs."""
 
-    # A name in keras.applications; or a .keras file, or a folder that holds model.keras, such as a bundle. DVC
-    # watches this path and that of weights, not the files: after a change in one, `dvc repro --force fit`.
+    # A name in keras.applications; or a .keras file, or a folder that holds model.keras, such as a bundle.
+    # DVC watches this path and that of weights, not the files: after a change in them, `dvc repro -f fit`.
     backbone: str = "EfficientNetB0"
     weights: str | None = "imagenet"  # of an application: or a local file, or null: none; a file has its own
     size: Annotated[list[Pixels], Field(min_length=2, max_length=2)] | None = None  # height, width it sees
@@ -46,11 +46,12 @@ class Options(Section):
 def build(frame: Frame, options: Options) -> "keras.Model":
     """Builds the network, with its backbone frozen.
 
-    The raw input goes in, without the frame's own first layers: a backbone brings its own preprocessing. Images
-    are adapted to the size and the channels that it takes.
+    The raw input goes in, without the frame's own first layers: a backbone brings its own preprocessing.
+    Images are adapted to the size and the channels that it takes.
 
     Args:
-        frame: Images as (height, width, channels) uint8 for an application; what it was trained on for a file.
+        frame: Images as (height, width, channels) uint8 for an application; for a file such inputs as it was
+            trained on.
         options: The `model:` section.
 
     Raises:
@@ -61,9 +62,8 @@ def build(frame: Frame, options: Options) -> "keras.Model":
     inputs, _ = frame.begin()
     if frame.input.vocabulary:
         raise UserError(
-            "architecture: transfer takes no sentences, whose tokens are other numbers to a network that was "
-            "trained elsewhere; expected images, sounds, series, volumes or tables, or architecture: rnn with "
-            "model.embedding.vectors"
+            "architecture: transfer takes no sentences, whose tokens are other numbers to a network trained "
+            "elsewhere; expected other inputs, or architecture: rnn with model.embedding.vectors"
         )
     if _is_path(options.backbone):
         backbone, colours = _read(options), None
@@ -150,20 +150,20 @@ def _download(frame: Frame, options: Options) -> tuple["keras.Model", Any]:
         network = application(include_top=False, weights=pretrained, input_shape=(*size, 3))
     except ValueError as error:
         raise UserError(
-            f"model.size: {name} refuses images of {_times(size)} pixels ({_first_line(error)}); expected larger "
-            "ones, which model.size: [height, width] makes of them"
+            f"model.size: {name} refuses images of {_times(size)} pixels ({_first_line(error)}); expected "
+            "larger ones, which model.size: [height, width] makes of them"
         ) from None
     except Exception as error:  # Keras' own class, when it cannot download
         if "URL fetch failure" not in str(error):
             raise
         raise UserError(
-            f"model.weights: {options.weights} of {name} cannot be downloaded ({_first_line(error)}); expected a "
-            "connection to the internet, or the path of a local file of its weights"
+            f"model.weights: {options.weights} of {name} cannot be downloaded ({_first_line(error)}); "
+            "expected a connection to the internet, or the path of a local file of its weights"
         ) from None
     if options.weights and not pretrained:
         _load_weights(network, Path(options.weights), name)
     x = network.outputs[0] if options.cut is None else _output(network, options.cut, name)
-    preprocess = sys.modules[application.__module__].preprocess_input  # type: ignore[attr-defined]
+    preprocess = sys.modules[application.__module__].preprocess_input
     return keras.Model(network.inputs[0], x, name=NAME), _colours(preprocess)
 
 
@@ -181,8 +181,8 @@ def _load_weights(network: "keras.Model", path: Path, name: str) -> None:
 def _colours(preprocess: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """Finds what a `preprocess_input` of Keras does to pixels.
 
-    Each of them is affine in a pixel's channels: a scale, an offset, in older networks another order. Probing it
-    says which, exactly, without a table of all networks.
+    Each of them is affine in a pixel's channels: a scale, an offset, in older networks another order. Probing
+    it says which, without a table of all networks.
 
     Returns:
         (3, 3) what each channel becomes of each, and (3,) what is added; None where pixels stay as they are.
@@ -228,8 +228,8 @@ def _features(model: "keras.Model", cut: str | None, path: Path) -> "keras.Keras
     if not dense:
         last = [layer.name for layer in model.layers[-5:]]
         raise UserError(
-            f"model.cut: {path} has no dense layer to replace, its last layers are {', '.join(last)}; expected the "
-            "name of the layer whose output to take"
+            f"model.cut: {path} has no dense layer to replace, its last layers are {', '.join(last)}; "
+            "expected the name of the layer whose output to take"
         )
     x = dense[-1].input
     while isinstance(source := x._keras_history.operation, keras.layers.Dropout):
@@ -258,8 +258,8 @@ def _fit(inputs: "keras.KerasTensor", backbone: "keras.Model", options: Options)
         size = tuple(options.size or [a or b for a, b in zip(takes, found[:2], strict=False)])
         if any(a not in (None, b) for a, b in zip(takes, size, strict=False)):
             raise UserError(
-                f"model.size: found {list(size)}, but {options.backbone} takes {_times(takes[:2])} pixels; expected "
-                "null, which resizes to them"
+                f"model.size: found {list(size)}, but {options.backbone} takes {_times(takes[:2])} pixels; "
+                "expected null, which resizes to them"
             )
         return _resize(inputs, size)
     fits = len(found) == len(takes) and all(a in (None, b) for a, b in zip(takes, found, strict=True))
