@@ -8,6 +8,8 @@ normalisation in inference mode even while it is fine-tuned, as Keras' guide say
 """
 
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -113,7 +115,7 @@ def unfreeze(model: "keras.Model", start: str | None = None) -> None:
             layer.trainable = position >= first and not fixed
 
 
-def _walk(model: "keras.Model") -> Any:
+def _walk(model: "keras.Model") -> Iterator["keras.Layer"]:
     """Yields a model's layers from the input on, each model among them before its own layers."""
     import keras
 
@@ -171,8 +173,11 @@ def _load_weights(network: "keras.Model", path: Path, name: str) -> None:
     if not path.is_file():
         raise UserError(f"model.weights: {path} not found; expected imagenet, null or a file of weights")
     try:
-        network.load_weights(path)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        with warnings.catch_warnings(
+            action="error"
+        ):  # that some layers would keep the weights they were given
+            network.load_weights(path)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, UserWarning) as error:
         raise UserError(
             f"model.weights: {path}: expected weights of {name} without its head, found: {_first_line(error)}"
         ) from None
