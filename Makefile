@@ -117,6 +117,10 @@ benchmark-recipes: $(VENV)/test  ## the README's table: every recipe, three seed
 benchmark-search: $(VENV)/test  ## the README's figures: a search that prunes beside the full grid
 	python -m benchmark.search
 
+.PHONY: benchmark-transfer
+benchmark-transfer: $(VENV)/test  ## transfer learning beside training from scratch, on 20 images of each class
+	python -m benchmark.transfer
+
 .PHONY: fashion-full
 fashion-full: $(VENV)/run  ## bring all 60,000 training images (IDX=FOLDER: from IDX files) and track them
 	python -m datasets.make_fashion datasets/fashion-full $(if $(IDX),--idx $(IDX))

@@ -92,16 +92,27 @@ def _silenced() -> Iterator[None]:
 
 
 def load(path: Path) -> "keras.Model":
-    """Loads a model in safe mode: no code that the file might carry is run.
+    """Loads the model that a stage wrote, in safe mode, with Keras freshly started.
 
     Raises:
         UserError: If the file is missing or is no such model.
     """
     start()
-    import keras
-
     if not path.exists():
         raise UserError(f"{path}: not found; run `dvc repro`, which makes it")
+    return read(path)
+
+
+def read(path: Path) -> "keras.Model":
+    """Loads a model in safe mode, that is, runs no code that the file might carry.
+
+    Unlike `load`, it leaves seeds and the numbering of layers as they are: a network may be built around it.
+
+    Raises:
+        UserError: If the file is no such model.
+    """
+    import keras
+
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         if not isinstance(model, keras.Model) or len(model.inputs or ()) != 1 or len(model.outputs) != 1:

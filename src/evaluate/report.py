@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from src import command, params, prepared
+from src import command, diagram, params, prepared
 from src.files import read_json, replacing
 from src.pictures import GREY, WIDTH, draw_curves, draw_examples, encode_png
 from src.plugin import pick
@@ -179,12 +179,14 @@ def render(
     history: pd.DataFrame,
 ) -> str:
     """Fills the page's template; the pictures stand in it as data URIs, so that it needs no other file."""
+    inference = read_json(MODELS / "inference.json")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text()).render(
         title=settings.report.title,
         data=data,
         metrics=read_json(MODELS / "metrics.json"),
-        inference=read_json(MODELS / "inference.json"),
+        inference=inference,
+        diagram=diagram.draw(inference["layers"]),
         images={
             name: (caption, "data:image/png;base64," + base64.b64encode(png).decode())
             for name, (caption, png) in images.items()
