@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from src import checkpoint, command, engine, params, prepared
+from src import checkpoint, command, engine, params, prepared, watching
 from src.errors import UserError
 from src.files import read_json, write_json
 from src.network import Frame, make
@@ -49,10 +49,14 @@ def main() -> None:
 
     keeper = checkpoint.Keeper(model, settings.fit, checkpoint.owner(settings))
 
+    monitors = watching.start(settings, model, objective, validation, data["names"])
+
     def watch(progress: checkpoint.Progress) -> None:
         write_json(HISTORY, progress.history)
+        monitors.epoch(progress.history)
 
-    history = train_model(model, batches, validation, settings.fit, keeper, watch)
+    with monitors:
+        history = train_model(model, batches, validation, settings.fit, keeper, watch)
     engine.save(model, MODEL)
     write_json(HISTORY, history)
     checkpoint.PATH.unlink(missing_ok=True)
