@@ -216,13 +216,13 @@ class Monitors:
     Args:
         chosen: Name → `Options`.
         run: What they are told.
-        probe: Looks at the network for those who want it.
         belongs: What a training must be to go on with a run that was killed.
+        probe: Looks at the network for those who want it.
     """
 
-    def __init__(self, chosen: dict[str, Any], run: Run, probe: Probe, belongs: str) -> None:
+    def __init__(self, chosen: dict[str, Any], run: Run, belongs: str, probe: Probe | None = None) -> None:
         self.feeds = [Feed(name, options, run, belongs) for name, options in chosen.items()]
-        self.probe: Probe | None = probe
+        self.probe = probe
         self.sent = 0
 
     def __enter__(self) -> "Monitors":
@@ -290,7 +290,7 @@ def start(
         for name in settings.fit.monitors:
             (FOLDER / f"{name}.json").unlink(missing_ok=True)
     digest = hashlib.sha256(belongs.encode()).hexdigest()
-    return Monitors(dict(settings.fit.monitors), run, Probe(model, objective, split, classes), digest)
+    return Monitors(dict(settings.fit.monitors), run, digest, Probe(model, objective, split, classes))
 
 
 def flatten(content: Any, key: str = "") -> dict[str, Any]:
