@@ -104,7 +104,12 @@ class Probe:
         """Returns what the network is now."""
         if self.compute is None:
             self._trace()
+        # Keras' recurrent layers draw random numbers even where they drop nothing: the states are put back.
+        states = [variable for variable in self.model.variables if "int" in variable.dtype]
+        before = [np.asarray(state).copy() for state in states]
         outputs, weights, gradients = self.compute(self.inputs, self.labels)
+        for state, value in zip(states, before, strict=True):
+            state.assign(value)
         names = [variable.path for variable in self.model.trainable_variables]
         guesses = self.objective.predict(np.asarray(outputs), self.classes).iloc[:, :2]
         is_picture = (
@@ -162,7 +167,7 @@ class Feed(threading.Thread):
         self.waiting: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
         self.looks = bool(pick("monitors", name).looks(options))
         self.given = self.delivered = 0  # epochs
-        self.silent = False
+        self.over = False  # it has failed, or nobody waits for it any more
 
     def give(self, call: str, *arguments: Any) -> None:
         """Puts a call of the monitor into its queue; never waits."""
@@ -186,7 +191,7 @@ class Feed(threading.Thread):
         monitor = pick("monitors", self.monitor).start(self.options, run)
         self.delivered = kept["epoch"] if monitor.id == kept["id"] else 0
         call, status = "", ""
-        while call != "end":
+        while call != "end" and not self.over:
             self._keep(monitor.id)
             call, arguments = self.waiting.get()
             if call == "log":
@@ -204,10 +209,10 @@ class Feed(threading.Thread):
         write_json(self.path, {"belongs": self.belongs, "id": name, "epoch": self.delivered})
 
     def say(self, reason: str) -> None:
-        """Warns, once."""
-        if not self.silent:
+        """Warns, once, and ends it."""
+        if not self.over:
             print(f"warning: monitor {self.monitor}: {redact(reason)}", flush=True)
-        self.silent = True
+        self.over = True
 
 
 class Monitors:
@@ -243,7 +248,7 @@ class Monitors:
                 snapshot = self.probe.look()
             except Exception as error:
                 self.probe = None
-                lookers[0].say(f"sees no weights and predictions: {error}")
+                print(f"warning: monitors see no weights and no predictions: {redact(str(error))}")
                 return
             for feed in lookers:
                 feed.give("look", new[-1]["epoch"], snapshot)

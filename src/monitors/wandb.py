@@ -13,6 +13,7 @@ from src.errors import UserError
 from src.params import Section
 from src.watching import FOLDER, Run
 
+QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
 PATIENCE = 4.0  # seconds that a server may take to answer, at the beginning and at the end
 
 
@@ -35,7 +36,8 @@ def start(options: Options, run: Run) -> "WeightsAndBiases":
     Raises:
         UserError: If the package is not installed.
     """
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import wandb
     except ImportError:
@@ -54,7 +56,6 @@ class WeightsAndBiases:
             print(f"monitor wandb: no WANDB_API_KEY; the run is written to {FOLDER / 'wandb'} alone")
         FOLDER.mkdir(parents=True, exist_ok=True)  # of its own accord it would write to a temporary folder
         settings = wandb.Settings(
-            silent=True,
             console="off",
             init_timeout=PATIENCE,
             finish_timeout=PATIENCE,
