@@ -98,19 +98,21 @@ class Probe:
         self.inputs, self.labels = split.inputs[:EXAMPLES], split.labels[:EXAMPLES]
         self.table = split.table.iloc[:EXAMPLES][["id", "label"]].reset_index(drop=True)
         self.compute: Any = None
+        self.names: list[str] = []
         self.graph: Any = None
 
     def look(self) -> Snapshot:
         """Returns what the network is now."""
-        if self.compute is None:
+        names = [variable.path for variable in self.model.trainable_variables]
+        if names != self.names:  # at first, and where the training thaws layers
             self._trace()
+            self.names = names
         # Keras' recurrent layers draw random numbers even where they drop nothing: the states are put back.
         states = [variable for variable in self.model.variables if "int" in variable.dtype]
         before = [np.asarray(state).copy() for state in states]
         outputs, weights, gradients = self.compute(self.inputs, self.labels)
         for state, value in zip(states, before, strict=True):
             state.assign(value)
-        names = [variable.path for variable in self.model.trainable_variables]
         guesses = self.objective.predict(np.asarray(outputs), self.classes).iloc[:, :2]
         is_picture = (
             self.inputs.dtype == np.uint8 and self.inputs.ndim == 4 and self.inputs.shape[-1] in (1, 3)
@@ -136,10 +138,11 @@ class Probe:
 
         @tf.function(autograph=False)
         def compute(inputs: Any, labels: Any) -> Any:
-            with tf.GradientTape() as tape:
+            arrays = [variable.value for variable in model.trainable_variables]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(arrays)
                 outputs = model(inputs, training=False)
                 mean = tf.reduce_mean(loss(labels, outputs))
-            arrays = [variable.value for variable in model.trainable_variables]
             zero = tf.UnconnectedGradients.ZERO
             gradients = tape.gradient(mean, arrays, unconnected_gradients=zero)
             return outputs, [some(each) for each in arrays], [some(each) for each in gradients]
@@ -190,19 +193,15 @@ class Feed(threading.Thread):
         run = replace(self.told, previous=kept["id"])
         monitor = pick("monitors", self.monitor).start(self.options, run)
         self.delivered = kept["epoch"] if monitor.id == kept["id"] else 0
-        call, status = "", ""
+        call, arguments = "", ()
         while call != "end" and not self.over:
             self._keep(monitor.id)
             call, arguments = self.waiting.get()
-            if call == "log":
-                (record,) = arguments
-                if record["epoch"] > self.delivered:
-                    monitor.log(record)
-                    self.delivered = record["epoch"]
-            else:
+            if call != "log" or arguments[0]["epoch"] > self.delivered:
                 getattr(monitor, call)(*arguments)
-                status = arguments[0]
-        if status == "finished":
+            if call == "log":
+                self.delivered = max(self.delivered, arguments[0]["epoch"])
+        if arguments == ("finished",):
             self.path.unlink(missing_ok=True)
 
     def _keep(self, name: str) -> None:

@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.params import Section
 from src.watching import Run
 
-LONGEST = 250  # characters of a parameter's value, as in GitLab's database
+LONGEST = 250  # characters of a parameter's value, GitLab's limit
 MOST = 100  # parameters in one request
 # A server that does not answer must not hold up the end; nothing is sent to MLflow's makers.
 QUIET = {
@@ -90,7 +90,10 @@ class MLflow:
         parameters = {**run.parameters, "network.weights": run.weights}
         if run.classes:
             parameters["network.classes"] = len(run.classes)
-        params = [Param(key, str(value)[:LONGEST]) for key, value in parameters.items()]
+        texts = {key: str(value)[:LONGEST] for key, value in parameters.items()}
+        params = [
+            Param(key, text) for key, text in texts.items() if text.strip()
+        ]  # GitLab refuses empty ones
         for first in range(0, len(params), MOST):
             self.client.log_batch(self.id, params=params[first : first + MOST])
 

@@ -7,6 +7,8 @@ each epoch ends: `tensorboard --logdir build/monitors/tensorboard`.
 import json
 from typing import Any
 
+import numpy as np
+
 from src.params import Section
 from src.watching import FOLDER, Run, Snapshot
 
@@ -75,7 +77,7 @@ class TensorBoard:
             if self.options.histograms:
                 for kind, arrays in (("weights", snapshot.weights), ("gradients", snapshot.gradients)):
                     for name, values in arrays.items():
-                        self.tf.summary.histogram(f"{kind}/{name}", values)
+                        self.tf.summary.histogram(f"{kind}/{name}", values[np.isfinite(values)])
                 if self.fresh:
                     self.tf.summary.graph(snapshot.graph)
         with self.tf.device("CPU:0"), self._writing("validation", epoch):

@@ -341,10 +341,13 @@ def test_a_look_changes_nothing_in_the_network_and_is_small():
     for name, values in first.gradients.items():
         assert np.array_equal(values, second.gradients[name])
         assert len(values) == len(first.weights[name]) <= watching.VALUES
+    model.layers[0].trainable = False
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
     model.fit(inputs, np.arange(40) % 2, verbose=0)
     third = probe.look()
     changed = model.trainable_variables[-1].path
     assert not np.array_equal(third.weights[changed], first.weights[changed])
+    assert list(third.weights) == list(first.weights)[1:]
 
 
 # ── No secret is said ──────────────────────────────────────────────────────────────────────────────────
