@@ -96,7 +96,7 @@ merge-driver:  ## let git merge two dvc.lock files (once for each clone)
 	git config merge.dvc-lock.driver "$(abspath $(VENV))/bin/python -m src.lock merge %O %A %B"
 
 .PHONY: test-slow
-test-slow: $(VENV)/test  ## the end-to-end tests that take minutes
+test-slow: $(VENV)/test $(VENV)/mlflow/ready  ## the end-to-end tests that take minutes
 	pytest -m slow $(PYTEST)
 
 .PHONY: format
@@ -152,6 +152,12 @@ $(VENV)/run: requirements.lock | $(VENV)/uv
 $(VENV)/test: test/requirements.lock | $(VENV)/uv
 	uv pip install --python $(VENV) --require-hashes --requirements test/requirements.lock
 	touch $@ $(VENV)/run
+
+# MLflow's server wants an older pyarrow than the repository's: an environment of its own, for its test alone.
+$(VENV)/mlflow/ready: | $(VENV)/uv
+	uv venv --quiet --clear --python $(VENV)/bin/python $(@D)
+	uv pip install --quiet --python $(@D) mlflow==3.17.2
+	touch $@
 
 $(VENV)/node: test/ci/package-lock.json | $(VENV)/test
 	command -v rsync > /dev/null || { echo "error: make ci needs rsync: apt-get install rsync"; exit 1; } >&2

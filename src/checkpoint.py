@@ -149,7 +149,10 @@ def saved_batch_size(belongs: dict[str, Any]) -> int:
 
 
 def owner(settings: params.Params) -> dict[str, Any]:
-    """Returns what a checkpoint belongs to: parameters, code, data and versions, as JSON."""
+    """Returns what a checkpoint belongs to: parameters, code, data and versions, as JSON.
+
+    Who watches is no part of it: a monitor can be added or mended without losing the checkpoint.
+    """
     import keras
     import tensorflow as tf
 
@@ -157,7 +160,8 @@ def owner(settings: params.Params) -> dict[str, Any]:
     modules = [
         Path(found) for module in list(sys.modules.values()) if (found := getattr(module, "__file__", None))
     ]
-    code = sorted(path for path in modules if path.is_relative_to(root))
+    watchers = root / "monitors"
+    code = sorted(path for path in modules if path.is_relative_to(root) and watchers not in path.parents)
     digests = "".join(sha256(path) for path in code)
     fit = settings.fit.model_dump(mode="json", exclude={"checkpoint_every"})
     data = [sha256(prepared.FOLDER / name) for name in ("data.json", "encoder.json")]

@@ -134,6 +134,8 @@ class Fit(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu|gpus|[cg]pu:\d+(,\d+)*)$")] = "auto"
     jit_compile: bool = False  # XLA: measured slower on a CPU, often faster on a GPU
     steps_per_execution: Annotated[int, Field(ge=1)] = 10  # steps between two looks of Python
+    # src/monitors: names, or {name: {option: value}}. Who watches changes no model: no dump of `fit` has it.
+    monitors: Annotated[Any, Field(exclude=True)] = []
 
 
 class Search(Section):
@@ -192,7 +194,7 @@ def load(path: Path | str = PATH) -> Params:
 
     Returns:
         The parameters; `encode` and `model` are the `Options` of the task and the architecture, `gates` a
-        `Gates`.
+        `Gates`, `fit.monitors` name → `Options`.
 
     Raises:
         UserError: If the file is missing, is not YAML, or holds a wrong key or value. All that is
@@ -232,8 +234,10 @@ def check(raw: dict[str, Any], name: Path | str) -> Params:
             pick("objectives", str(raw["objective"]))
         except UserError as error:
             problems.append(f"objective: {error}")
+    monitors = _monitors(raw["fit"].get("monitors"), problems) if isinstance(raw.get("fit"), dict) else {}
     if params is None or problems:
         raise UserError("\n  ".join([f"{name}: {problems[0]}", *problems[1:]]))
+    chosen["fit"] = params.fit.model_copy(update={"monitors": monitors})
     return params.model_copy(update=chosen)
 
 
@@ -285,6 +289,31 @@ def _gates(raw: Any, problems: list[str]) -> Gates:
         except ValidationError as error:
             problems += _problems(error, options, "gates", str(name))
     return Gates(rules, declared)
+
+
+def _monitors(raw: Any, problems: list[str]) -> dict[str, Any]:
+    """Checks `fit.monitors:`, each against its plug-in; what is wrong is added to `problems`."""
+    declared: dict[str, Any] = {}
+    if not isinstance(raw, list | None):
+        problems.append(f"fit.monitors: found {raw!r}, expected a list such as [tensorboard]")
+        raw = []
+    for entry in raw or []:
+        name, given = entry, None
+        if isinstance(entry, dict) and len(entry) == 1:
+            ((name, given),) = entry.items()
+        if not isinstance(name, str):
+            problems.append(f"fit.monitors: found {entry!r}, expected a name or {{name: {{option: value}}}}")
+        elif name in declared:
+            problems.append(f"fit.monitors: {name} is there twice, expected each monitor once")
+        else:
+            try:
+                options = pick("monitors", name).Options
+                declared[name] = options.model_validate(given or {})
+            except UserError as error:
+                problems.append(f"fit.monitors: {error}")
+            except ValidationError as error:
+                problems += _problems(error, options, "fit", "monitors", name)
+    return declared
 
 
 def _problems(error: ValidationError, schema: type[BaseModel], *section: str) -> list[str]:

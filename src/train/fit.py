@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from src import augmentation, checkpoint, command, engine, params, prepared
+from src import augmentation, checkpoint, command, engine, params, prepared, watching
 from src.errors import UserError
 from src.files import alone, read_json, replacing, write_json
 from src.network import Input
@@ -67,6 +67,7 @@ def run() -> None:
     def watch(progress: checkpoint.Progress) -> None:
         if progress.history:
             write_json(HISTORY, progress.history)
+            monitors.epoch(progress.history)
 
     with engine.place(fit.device):
         engine.compute_in(fit.precision)
@@ -78,7 +79,9 @@ def run() -> None:
 
         keeper = checkpoint.Keeper(model, fit, checkpoint.owner(settings), enter)
         weights = compiling.class_weights(fit.class_weight, train.labels, data["names"], objective)
-        history = train_model(model, batches, checks, fit, keeper, watch, weights)
+        monitors = watching.start(settings, model, objective, validation, data["names"])
+        with monitors:
+            history = train_model(model, batches, checks, fit, keeper, watch, weights)
     if fit.precision != "float32":  # what is saved computes in 32 bits, whoever runs it
         trained = model.get_weights()
         engine.start(fit.seed, fit.deterministic)
