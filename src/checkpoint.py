@@ -38,6 +38,7 @@ class Progress:
         best_loss: The lowest validation loss so far.
         waited: Epochs since then.
         best_weights: Those of that epoch.
+        examined: What the doctor saw in the network (src/train/doctor.py).
     """
 
     epoch: int = 0
@@ -46,6 +47,7 @@ class Progress:
     best_loss: float | None = None
     waited: int = 0
     best_weights: list[np.ndarray] = field(default_factory=list)
+    examined: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Keeper:
@@ -62,6 +64,7 @@ class Keeper:
         self.every = fit.checkpoint_every
         self.belongs = belongs
         self.last = time.monotonic()
+        self.progress = Progress()  # of the training, which changes it
 
     def due(self, progress: Progress) -> bool:
         """Whether it is time for the next one, at the end of a step or of an epoch."""
@@ -84,6 +87,11 @@ class Keeper:
         except UserError as error:
             print(f"warning: no checkpoint: {error}")
         self.last = time.monotonic()
+
+    def begin(self) -> Progress:
+        """Returns where the training goes on, as `read` does, and keeps it as `progress`."""
+        self.progress = self.read()
+        return self.progress
 
     def read(self) -> Progress:
         """Puts model, optimizer and metrics where the last checkpoint has them.

@@ -2,7 +2,8 @@
 
 in:   params.yaml (architecture, model, fit), build/prepared/
 out:  src/models/model.keras, src/models/history.json (a record for each epoch, written as it ends: `dvc plots
-      show` draws a training that runs); build/checkpoint.npz while it runs: what was killed goes on there
+      show` draws a training that runs), src/models/diagnosis.json (src/train/doctor.py);
+      build/checkpoint.npz while it runs: what was killed goes on there
 
 python -m src.train.fit
 """
@@ -20,6 +21,7 @@ from src.errors import UserError
 from src.files import read_json, write_json
 from src.network import Frame, make
 from src.plugin import pick
+from src.train import doctor
 
 if TYPE_CHECKING:
     import keras
@@ -49,12 +51,16 @@ def main() -> None:
 
     keeper = checkpoint.Keeper(model, settings.fit, checkpoint.owner(settings))
 
+    physician = doctor.Doctor(model, train, settings.fit)
+
     def watch(progress: checkpoint.Progress) -> None:
         write_json(HISTORY, progress.history)
+        physician.watch(progress)
 
     history = train_model(model, batches, validation, settings.fit, keeper, watch)
     engine.save(model, MODEL)
     write_json(HISTORY, history)
+    physician.write(keeper.progress)
     checkpoint.PATH.unlink(missing_ok=True)
     best = min(history, key=lambda epoch: epoch["val_loss"])
     print(f"{MODEL}: epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
@@ -132,7 +138,7 @@ def train_model(
     # Builds what a checkpoint holds: Keras makes the variables of optimizer and metrics when they are used.
     model.optimizer.build(model.trainable_variables)
     model.test_on_batch(*next(iter(batches)))
-    progress = keeper.read()
+    progress = keeper.begin()
 
     class Watch(keras.callbacks.Callback):
         """Keeps history, checkpoints and the best weights, and stops when they get no better.
@@ -161,8 +167,9 @@ def train_model(
                 progress.best_loss, progress.waited = record["val_loss"], 0
                 progress.best_weights = model.get_weights()
             model.stop_training |= is_over(progress, fit)
-            progress.epoch, progress.step = epoch + 1, 0
-            watch(progress)
+            progress.epoch = epoch + 1
+            watch(progress)  # which sees how far the epoch came
+            progress.step = 0
             if keeper.due(progress):
                 keeper.write(progress)
 
@@ -184,7 +191,7 @@ def train_model(
     if not progress.best_weights:
         raise UserError(
             "params.yaml: fit.optimizer.learning_rate: the loss became infinite or no number in the first "
-            "epoch; expected a rate low enough to learn"
+            f"epoch; expected a rate low enough to learn{doctor.finding(progress)}"
         )
     model.set_weights(progress.best_weights)
     return progress.history
