@@ -66,11 +66,13 @@ def diagnose(
         found = [*_dead(records, facts)] or [*_vanishing(history, records, facts)]
     if found or not history:
         return found
+    labels = [*_labels(history, facts)]
     if settled:
-        found = [*_labels(history, facts)] or [*_too_low(history, records, facts)]
-    found = found or [*_overfitting(history, facts)]
-    if settled:
-        found = found or [*_underfitting(history, facts)]
+        found = labels or [*_too_low(history, records, facts)]
+    if not found and not labels:
+        found = [*_overfitting(history, facts)]
+    if not found and settled:
+        found = [*_underfitting(history, facts)]
     return found
 
 

@@ -71,7 +71,7 @@ class Doctor:
         if progress.epoch in (1, 2) or progress.epoch % self.every == 0 or stopped:
             record = {"epoch": progress.epoch, **self.probe.examine()}
             if stopped:
-                layer, what = self.probe.broken(record)
+                layer, what = self.probe.broken()
                 first = max(1, progress.step - self.together + 1)
                 record["broken"] = {"layer": layer, "what": what, "steps": [first, progress.step]}
             progress.examined.append(record)
@@ -161,6 +161,7 @@ class Probe:
         self.begin = {layer.name: _thin(layer) for layer in self.layers if layer.weights}
         self.trained: list[str] = []  # the variables for which `look` was made
         self.look: Any = None
+        self.overflown: set[str] = set()  # the layers whose outputs were infinite or no number
 
     def examine(self) -> dict[str, Any]:
         """Returns `loss` and `layers` of a record, as src/diagnosis.py has them."""
@@ -171,6 +172,7 @@ class Probe:
             self.trained, self.look = trained, tf.function(self._look)
         loss, seen, sizes = self.look(tf.constant(self.inputs), tf.constant(self.labels))
         layers: dict[str, dict[str, Any]] = {layer.name: {} for layer in self.layers}
+        self.overflown = {name for name, numbers in seen.items() if not numbers.pop("finite")}
         for name, numbers in seen.items():
             layers[name] |= {what: _number(float(number)) for what, number in numbers.items()}
         for layer in self.layers:
@@ -212,14 +214,15 @@ class Probe:
         }
         return loss, seen, sizes
 
-    def broken(self, record: dict[str, Any]) -> tuple[str, str]:
-        """Returns the first layer with a number that is none, and whether it is among weights or outputs."""
+    def broken(self) -> tuple[str, str]:
+        """Returns the first layer with a number that is none, and whether it is among weights or outputs.
+
+        The outputs are those of the last examination.
+        """
         for layer in self.layers:
             if not all(np.isfinite(np.asarray(weight)).all() for weight in _floating(layer.weights)):
                 return layer.name, "weights"
-            if "mean" in record["layers"].get(layer.name, {}) and (
-                record["layers"][layer.name]["deviation"] is None
-            ):
+            if layer.name in self.overflown:
                 return layer.name, "outputs"
         return "", "loss"
 
@@ -253,7 +256,11 @@ def _describe(layer: "keras.Layer", output: Any) -> dict[str, Any]:
     import tensorflow as tf
 
     activation = getattr(getattr(layer, "activation", None), "__name__", type(layer).__name__.lower())
-    numbers = {"mean": tf.reduce_mean(output), "deviation": tf.math.reduce_std(output)}
+    numbers = {
+        "mean": tf.reduce_mean(output),
+        "deviation": tf.math.reduce_std(output),
+        "finite": tf.reduce_all(tf.math.is_finite(output)),
+    }
     if activation.startswith("relu"):
         largest = tf.reduce_max(tf.abs(output), axis=list(range(len(output.shape) - 1)))
         numbers["dead"] = tf.reduce_mean(tf.cast(largest == 0, tf.float32))

@@ -21,7 +21,7 @@ from src.errors import UserError
 from src.files import read_json, write_json
 from src.network import Frame, make
 from src.plugin import pick
-from src.train import doctor
+from src.train.doctor import Doctor, finding
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +51,7 @@ def main() -> None:
 
     keeper = checkpoint.Keeper(model, settings.fit, checkpoint.owner(settings))
 
-    physician = doctor.Doctor(model, train, settings.fit)
+    physician = Doctor(model, train, settings.fit)
 
     def watch(progress: checkpoint.Progress) -> None:
         write_json(HISTORY, progress.history)
@@ -191,7 +191,7 @@ def train_model(
     if not progress.best_weights:
         raise UserError(
             "params.yaml: fit.optimizer.learning_rate: the loss became infinite or no number in the first "
-            f"epoch; expected a rate low enough to learn{doctor.finding(progress)}"
+            f"epoch; expected a rate low enough to learn{finding(progress)}"
         )
     model.set_weights(progress.best_weights)
     return progress.history
