@@ -232,8 +232,10 @@ NO_DEPTH = ("Embedding", "BatchNormalization")  # a few rows have a gradient; a 
 
 
 def _dead(records: Sequence[dict[str, Any]], facts: dict[str, Any]) -> Iterator[Verdict]:
-    """Units are dead that were so in both of the last two records."""
-    for name in records[-1]["layers"]:
+    """Units are dead that were so in both of the last two records; those of frozen layers need not live."""
+    names = list(records[-1]["layers"])
+    learning = [name for name in names if records[-1]["layers"][name].get("gradient") is not None]
+    for name in names[names.index(learning[0]) :] if learning else []:
         shares = [record["layers"].get(name, {}).get("dead") or 0.0 for record in records[-2:]]
         if min(shares) >= DEAD:
             since = len(records)

@@ -44,6 +44,7 @@ def everywhere(**numbers: float) -> dict[str, Any]:
 
 
 RECORDS = [record(0, 2.2), record(1), record(2)]
+LAST = RECORDS[0]["layers"]["last"]
 HEALTHY = epochs([1.5, 1.0, 0.8, 0.7, 0.6], [1.4, 1.1, 1.0, 0.95, 1.0])
 HIGH = epochs([2.0, 1.99, 2.0, 1.98])
 MEMORISED = epochs([1.5, 1.0, 0.5, 0.3], [1.6, 1.5, 2.0, 2.2])
@@ -121,6 +122,11 @@ MISSED: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, An
         {},
     ),
     "units that were dead once": (HEALTHY, [record(0), record(1, relu={"dead": 0.9}), record(2)], {}),
+    "dead units in layers that are frozen": (
+        HEALTHY,
+        [{"epoch": n, "loss": 2.0, "layers": {"relu": {"dead": 0.9}, "last": LAST}} for n in (0, 1, 2)],
+        {},
+    ),
     "a few dead units": (HEALTHY, [record(n, relu={"dead": 0.3}) for n in (0, 1, 2)], {}),
     "weights that move far in a network that learns": (
         HEALTHY,
