@@ -333,10 +333,11 @@ def kernel_ridge(features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray,
     for kernel in (linear, gaussian):
         values, vectors = np.linalg.eigh(kernel)
         values = np.maximum(values, 0)
+        turned = vectors.T @ together
         for penalty in PENALTIES:
-            hat = (vectors * (values / (values + penalty))) @ vectors.T
-            own = np.minimum(np.diag(hat), 1 - 1e-6)[:, None]
-            left_out = (hat @ together - own * together) / (1 - own)
+            kept = values / (values + penalty)
+            own = np.minimum(vectors**2 @ kept, 1 - 1e-6)[:, None]
+            left_out = (vectors @ (kept[:, None] * turned) - own * together) / (1 - own)
             errors = ((left_out - together) ** 2).reshape(len(targets), len(orders), -1).mean(axis=(0, 2))
             if errors[0] < least[0]:
                 predictions = left_out[:, : centred.shape[1]]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PATH = Path("src/models/diagnosis.json")
 PROBE = 64  # examples
 SHARE = 0.03  # of the examples that an epoch goes through: the most that may be the probe's
-SAMPLE = 1000  # examples that kernel ridge regression learns from
+SAMPLE = 600  # examples that kernel ridge regression learns from
 FEATURES = 16384  # the most of them: more tokens share one, more numbers are thinned
 KEPT = 4096  # numbers of each weight that are remembered to see how far it moves
 ENDS = {"sigmoid": (0.01, 0.99), "tanh": (-0.99, 0.99)}  # beyond them it is saturated
@@ -169,7 +169,7 @@ class Probe:
 
         trained = [variable.path for variable in self.model.trainable_variables]
         if self.look is None or trained != self.trained:
-            self.trained, self.look = trained, tf.function(self._look)
+            self.trained, self.look = trained, tf.function(self._look, autograph=False)
         loss, seen, sizes = self.look(tf.constant(self.inputs), tf.constant(self.labels))
         layers: dict[str, dict[str, Any]] = {layer.name: {} for layer in self.layers}
         self.overflown = {name for name, numbers in seen.items() if not numbers.pop("finite")}
