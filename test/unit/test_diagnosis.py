@@ -7,6 +7,7 @@ import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
 from src.diagnosis import diagnose, kernel_ridge
+from src.pictures import draw_layers, encode_png
 
 FACTS: dict[str, Any] = {
     "prior": 2.0,
@@ -219,3 +220,20 @@ def test_labels_that_follow_from_inputs_are_told_from_shuffled_ones():
     for seed in range(5):
         shuffled = np.random.default_rng(seed + 1).permutation(targets)
         assert not kernel_ridge(inputs.astype(np.float32), shuffled)[1]
+
+
+# ── The picture in the report ──────────────────────────────────────────────────────────────────────────
+
+
+def test_each_layer_has_a_line_which_is_broken_where_a_number_is_none():
+    figure = draw_layers([*RECORDS, record(3, last={"gradient": None})])
+    gradients, dead = figure.axes
+    lines = {str(line.get_label()): line.get_ydata() for line in gradients.lines}
+    assert set(lines) == {"conv", "middle", "last"}
+    assert list(map(bool, np.isnan(np.asarray(lines["last"], float)))) == [False, False, False, True]
+    assert [str(line.get_label()) for line in dead.lines] == ["relu"]
+    assert encode_png(figure).startswith(b"\x89PNG")
+
+
+def test_a_network_without_relu_has_a_picture_of_gradients_alone():
+    assert len(draw_layers([{"epoch": n, "loss": 2.0, "layers": {"last": LAST}} for n in (0, 1)]).axes) == 1
