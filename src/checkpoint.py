@@ -42,6 +42,7 @@ class Progress:
         phase: 1 once `fit.fine_tune` has begun.
         batch_size: What `fit.batch_size: auto` was found to be.
         ended: Whether there is nothing left to train.
+        examined: What the doctor saw in the network (src/train/doctor.py).
     """
 
     epoch: int = 0
@@ -53,6 +54,7 @@ class Progress:
     phase: int = 0
     batch_size: int = 0
     ended: bool = False
+    examined: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Keeper:
@@ -77,6 +79,7 @@ class Keeper:
         self.every = fit.checkpoint_every
         self.belongs = belongs
         self.last = time.monotonic()
+        self.progress = Progress()  # of the training, which changes it
 
     def due(self, progress: Progress) -> bool:
         """Whether it is time for the next one, at the end of a step or of an epoch."""
@@ -99,6 +102,11 @@ class Keeper:
         except UserError as error:
             print(f"warning: no checkpoint: {error}")
         self.last = time.monotonic()
+
+    def begin(self) -> Progress:
+        """Returns where the training goes on, as `read` does, and keeps it as `progress`."""
+        self.progress = self.read()
+        return self.progress
 
     def read(self) -> Progress:
         """Puts model, optimizer and metrics where the last checkpoint has them.

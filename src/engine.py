@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from src.errors import UserError
 from src.files import replacing
 
@@ -76,6 +78,16 @@ def compute_in(precision: str) -> None:
     import keras
 
     keras.config.set_dtype_policy(precision)
+
+
+@contextmanager
+def unchanged(model: "keras.Model") -> Iterator[None]:
+    """Puts back the states of a network's random numbers: recurrent layers draw some even to predict."""
+    states = [variable for variable in model.variables if "int" in variable.dtype]
+    before = [np.asarray(state).copy() for state in states]
+    yield
+    for state, value in zip(states, before, strict=True):
+        state.assign(value)
 
 
 @contextmanager

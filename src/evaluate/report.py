@@ -1,7 +1,7 @@
 """Makes one self-contained page that shows the model, its training, its mistakes and its data.
 
 in:   params.yaml (report), build/prepared/, build/augmented.npz, src/models/predictions.parquet,
-      src/models/{history,metrics,inference}.json
+      src/models/{history,diagnosis,metrics,inference}.json
 out:  src/models/report/index.html and its pictures as files: curves.png, predictions.png (the confusion
       matrix, or predicted against true), correct_predictions.png, incorrect_predictions.png
 
@@ -19,7 +19,7 @@ import pandas as pd
 
 from src import command, diagram, params, prepared
 from src.files import read_json, replacing
-from src.pictures import GREY, WIDTH, draw_curves, draw_examples, encode_png
+from src.pictures import GREY, WIDTH, draw_curves, draw_examples, draw_layers, encode_png
 from src.plugin import pick
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ def main() -> None:
     test, train = prepared.Split.open("test"), prepared.Split.open("train")
 
     pictures: Pictures = {"curves": ("", draw_curves(history))}
+    diagnosis = read_json(MODELS / "diagnosis.json")
     pictures |= objective.pictures(predictions, data["names"])
     files = {"curves": "curves", "predictions": list(pictures)[1]}
+    pictures["layers"] = ("", draw_layers(diagnosis["records"]))
     tables: dict[str, Rows] = {}
     headings: dict[str, str] = {}
     for name, shown in objective.showcase(predictions, settings.report.examples**2).items():
@@ -91,7 +93,7 @@ def main() -> None:
         with replacing(REPORT / f"{file}.png") as temporary:
             temporary.write_bytes(images[name][1])
     with replacing(REPORT / "index.html") as temporary:
-        temporary.write_text(render(settings, data, images, tables, headings, history))
+        temporary.write_text(render(settings, data, images, tables, headings, history, diagnosis["verdicts"]))
     print(f"{REPORT / 'index.html'}: open it in a browser")
 
 
@@ -177,6 +179,7 @@ def render(
     tables: dict[str, Rows],
     headings: dict[str, str],
     history: pd.DataFrame,
+    verdicts: list[dict[str, Any]],
 ) -> str:
     """Fills the page's template; the pictures stand in it as data URIs, so that it needs no other file."""
     inference = read_json(MODELS / "inference.json")
@@ -193,6 +196,7 @@ def render(
         },
         tables=tables,
         headings=headings,
+        verdicts=verdicts,
         epochs=len(history),
         best=int(history["epoch"][history["val_loss"].idxmin()]),
     )

@@ -2,7 +2,8 @@
 
 in:   params.yaml (architecture, model, fit), build/prepared/
 out:  src/models/model.keras, src/models/history.json (a record for each epoch, written as it ends: `dvc plots
-      show` draws a training that runs), build/augmented.npz (what the network saw of some examples);
+      show` draws a training that runs), src/models/diagnosis.json (src/train/doctor.py),
+      build/augmented.npz (what the network saw of some examples);
       build/checkpoint.npz while it runs: what was killed goes on there
 
 python -m src.train.fit
@@ -22,6 +23,7 @@ from src.files import alone, read_json, replacing, write_json
 from src.network import Input
 from src.plugin import pick
 from src.train import batch_size, compiling
+from src.train.doctor import Doctor, finding
 
 if TYPE_CHECKING:
     import keras
@@ -68,6 +70,7 @@ def run() -> None:
         if progress.history:
             write_json(HISTORY, progress.history)
             monitors.epoch(progress.history)
+        physician.watch(progress)
 
     with engine.place(fit.device):
         engine.compute_in(fit.precision)
@@ -79,6 +82,7 @@ def run() -> None:
 
         keeper = checkpoint.Keeper(model, fit, checkpoint.owner(settings), enter)
         weights = compiling.class_weights(fit.class_weight, train.labels, data["names"], objective)
+        physician = Doctor(model, batches, fit)
         monitors = watching.start(settings, model, objective, validation, data["names"])
         with monitors:
             history = train_model(model, batches, checks, fit, keeper, watch, weights)
@@ -90,6 +94,7 @@ def run() -> None:
     engine.save(model, MODEL)
     write_json(HISTORY, history)
     write_augmented(batches)
+    physician.write(keeper.progress)
     checkpoint.PATH.unlink(missing_ok=True)
     best = min(history, key=lambda epoch: epoch["val_loss"])
     print(f"{MODEL}: epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
@@ -129,7 +134,7 @@ def train_model(
         model.test_on_batch(*next(iter(batches)))
 
     measure()
-    progress = keeper.read()
+    progress = keeper.begin()
     if not progress.history and not progress.step:
         progress.batch_size = batches.size
 
@@ -160,7 +165,7 @@ def train_model(
             if record["val_loss"] < (math.inf if progress.best_loss is None else progress.best_loss):
                 progress.best_loss, progress.waited = record["val_loss"], 0
                 progress.best_weights = model.get_weights()
-            progress.epoch, progress.step = epoch + 1, 0
+            progress.epoch = epoch + 1
             patience = fit.early_stopping.patience if fit.early_stopping else math.inf
             over = progress.waited >= patience or progress.epoch >= fit.epochs
             if fit.fine_tune and not progress.phase and (over or progress.epoch >= fit.fine_tune.after):
@@ -168,7 +173,8 @@ def train_model(
                 over = progress.epoch >= fit.epochs
             progress.ended = over or not finite
             model.stop_training |= progress.ended
-            watch(progress)
+            watch(progress)  # which sees how far the epoch came
+            progress.step = 0
             if keeper.due(progress):
                 keeper.write(progress)
 
@@ -200,7 +206,7 @@ def train_model(
     if not progress.best_weights:
         raise UserError(
             "params.yaml: fit.optimizer.learning_rate: the loss became infinite or no number in the first "
-            "epoch; expected a rate low enough to learn"
+            f"epoch; expected a rate low enough to learn{finding(progress)}"
         )
     model.set_weights(progress.best_weights)
     return progress.history
