@@ -102,22 +102,22 @@ def run_search(monkeypatch) -> Callable[..., None]:
 @pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_and_ends_as_if_it_never_had_been(workspace, masses, command):
     keys: dict[str, Any] = {
-        "trials": 4,
+        "trials": 3,
         "sampler": "tpe",
         "parameters": {
             "model.hidden": [[4], [8]],
             "fit.optimizer.learning_rate": {"low": 0.001, "high": 0.1, "log": True},
         },
     }
-    masses(workspace / "whole", 30, **keys)
+    masses(workspace / "whole", 12, **keys)
     assert run(command())[0] == 0
     whole = board()
 
-    masses(workspace / "killed", 30, **keys)
+    masses(workspace / "killed", 12, **keys)
     process = command()
     wait((MAIN / "1/build/checkpoint.npz").exists)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     first = (MAIN / "0/log.txt").read_bytes()
     code, said = run(command())  # begins as soon as the training that was killed with its search is gone
     assert code == 0
