@@ -125,8 +125,8 @@ def read(raw: dict[str, Any], search: params.Search) -> Space:
     points = math.prod(len(each.values) for each in parameters)
     if points > MOST and search.sampler in ("grid", None):
         raise UserError(
-            f"{WHERE}: found a grid of {points:,} combinations, expected {MOST:,} at most; `sampler: random` or "
-            "`tpe` draws from it"
+            f"{WHERE}: found a grid of {points:,} combinations, expected {MOST:,} at most; "
+            "`sampler: random` or `tpe` draws from it"
         )
     return space
 
