@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from src.search import edit
 WHERE = "params.yaml: search.parameters"
 RANGE = {"low", "high", "step", "log"}
 DIGITS = 6  # of a number that is drawn: what params.yaml will say is what was tried
+MOST = 1000  # combinations of a grid
 PREPARED = ("task", "objective", "data", "encode")  # what prepare reads: a trial has its own training alone
 
 
@@ -120,6 +122,12 @@ def read(raw: dict[str, Any], search: params.Search) -> Space:
     if search.sampler == "grid" and not space.finite:
         key = next(each.key for each in parameters if not each.values)
         raise UserError(f"{WHERE}: {key}: found a range, expected a list of values for `sampler: grid`")
+    points = math.prod(len(each.values) for each in parameters)
+    if points > MOST and search.sampler in ("grid", None):
+        raise UserError(
+            f"{WHERE}: found a grid of {points:,} combinations, expected {MOST:,} at most; "
+            "`sampler: random` or `tpe` draws from it"
+        )
     return space
 
 

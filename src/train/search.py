@@ -20,6 +20,8 @@ are and the test split is not. Ended at any moment, the same command goes on: a 
 its checkpoint, one that had ended is not repeated. Trials follow from fit.seed: the same search, run alone,
 tries the same. `dvc repro` trains the model that a trial with the same parameters did, byte for byte.
 
+A grid of whole pipelines, scored on the test split too: dvc exp run --queue -S 'model.dropout=0.1,0.2'
+
 python -m src.train.search [--name NAME] [--trials N] [--jobs N] [--storage URL]
 python -m src.train.search --apply       # writes the best parameters so far into params.yaml, trains nothing
 """
@@ -51,10 +53,10 @@ FAILURES = 3  # if the first so many all fail, so will the others
 def main() -> None:
     """Runs the command."""
     arguments = parse()
-    raw = params.parse(params.PATH.read_bytes(), params.PATH) if params.PATH.exists() else {}
     search = params.load().search
     if search is None:
         raise UserError(f"{params.PATH}: search: missing; `python -m src.train.search --help` shows one")
+    raw = params.parse(params.PATH.read_bytes(), params.PATH)
     changes = {name: getattr(arguments, name) for name in ("trials", "storage")}
     search = search.model_copy(update={name: value for name, value in changes.items() if value is not None})
     check_metric(search.metric)

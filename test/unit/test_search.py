@@ -193,6 +193,13 @@ def test_a_grid_of_a_range_is_refused():
         read(RANGES, sampler="grid")
 
 
+def test_a_grid_that_nobody_can_train_is_refused():
+    huge = {"fit.epochs": list(range(1, 50)), "fit.batch_size": list(range(1, 50))}
+    with pytest.raises(UserError, match=r"found a grid of 2,401 combinations, expected 1,000 at most"):
+        read(huge)
+    assert read(huge, sampler="tpe").finite
+
+
 def test_a_range_is_of_whole_numbers_only_where_the_parameter_is():
     found = read(
         {"fit.batch_size": {"low": 8, "high": 64, "step": 8}, "model.dropout": {"low": 0, "high": 0}}
