@@ -284,15 +284,21 @@ def _are_images(frame: Frame) -> bool:
     return len(shape) == 3 and frame.input.dtype == "uint8" and shape[2] in (1, 3)
 
 
+def _numbers(x: "keras.KerasTensor") -> "keras.KerasTensor":
+    """Makes numbers of 32 bits: the 16 of a mixed precision are too few for pixels."""
+    from keras import layers
+
+    return x if x.dtype == "float32" else layers.Rescaling(1.0, dtype="float32", name=f"{FIXED}_numbers")(x)
+
+
 def _resize(x: "keras.KerasTensor", size: tuple[int, ...]) -> "keras.KerasTensor":
     """Makes images of (height, width) pixels of others."""
     from keras import layers
 
     if tuple(x.shape[1:3]) == tuple(size):
         return x
-    # Keras' layer gives whole numbers for whole numbers, but says that it does not.
-    x = layers.Rescaling(1.0, name=f"{FIXED}_numbers")(x)
-    return layers.Resizing(*size, name=f"{FIXED}_size")(x)
+    # Of whole numbers, Keras' layer makes whole numbers, but says that it does not.
+    return layers.Resizing(*size, dtype="float32", name=f"{FIXED}_size")(_numbers(x))
 
 
 def _recolour(x: "keras.KerasTensor", channels: int, colours: Any) -> "keras.KerasTensor":
@@ -304,10 +310,8 @@ def _recolour(x: "keras.KerasTensor", channels: int, colours: Any) -> "keras.Ker
     offset = np.zeros(channels)
     if colours is not None:
         matrix, offset = matrix @ colours[0], offset @ colours[0] + colours[1]
-    if x.dtype != "float32":
-        x = layers.Rescaling(1.0, name=f"{FIXED}_numbers")(x)
-    convolution = layers.Conv2D(channels, 1, trainable=False, name=f"{FIXED}_colours")
-    x = convolution(x)
+    convolution = layers.Conv2D(channels, 1, trainable=False, dtype="float32", name=f"{FIXED}_colours")
+    x = convolution(_numbers(x))
     convolution.set_weights([matrix[None, None], offset])
     return x
 
@@ -328,7 +332,9 @@ def _without_normalization(model: "keras.Model", dtype: str) -> "keras.Model":
             return layer.__class__.from_config(layer.get_config())
         scale = 1 / np.maximum(np.sqrt(np.ravel(layer.variance)), keras.config.epsilon())
         offset = -np.ravel(layer.mean) * scale
-        return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=layer.name)
+        return keras.layers.Rescaling(
+            scale.tolist(), offset.tolist(), name=layer.name, dtype=layer.dtype_policy
+        )
 
     if model.inputs[0].dtype == dtype and not any(map(is_normalization, model.layers)):
         return model
