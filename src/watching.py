@@ -193,7 +193,8 @@ class Feed(threading.Thread):
         run = replace(self.told, previous=kept["id"])
         monitor = pick("monitors", self.monitor).start(self.options, run)
         self.delivered = kept["epoch"] if monitor.id == kept["id"] else 0
-        call, arguments = "", ()
+        call: str = ""
+        arguments: tuple[Any, ...] = ()
         while call != "end" and not self.over:
             self._keep(monitor.id)
             call, arguments = self.waiting.get()
