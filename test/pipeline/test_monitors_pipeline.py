@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from src import watching
 from src.files import read_json
 from src.train import fit, prepare
 
@@ -32,6 +33,7 @@ def project(tmp_path_factory, write_photos, write_params) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("project")
     os.chdir(folder)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watching, "SHARE", 1.0)  # epochs are too short for a look at each
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_CONFIG_DIR", str(folder / "config"))
         patch.setenv("WANDB_CACHE_DIR", str(folder / "cache"))
