@@ -83,6 +83,11 @@ ci-lint: $(VENV)/test  ## check .gitlab-ci.yml and the shell in it
 	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
 	gitlab-ci-verify --no-lint-api
 
+.PHONY: search
+search: $(VENV)/run  ## search the parameters that train best, as search: in params.yaml says; killed, it goes on
+	dvc repro prepare
+	python -m src.train.search
+
 # ── More ────────────────────────────────────────────────────────────────────────────────────────────────
 
 .PHONY: merge-driver
@@ -107,6 +112,14 @@ benchmark: $(VENV)/test  ## the README's figures: speed and memory, side by side
 .PHONY: benchmark-recipes
 benchmark-recipes: $(VENV)/test  ## the README's table: every recipe, three seeds, beside scikit-learn
 	python -m benchmark.recipes
+
+.PHONY: benchmark-search
+benchmark-search: $(VENV)/test  ## the README's figures: a search that prunes beside the full grid
+	python -m benchmark.search
+
+.PHONY: benchmark-transfer
+benchmark-transfer: $(VENV)/test  ## transfer learning beside training from scratch, on 20 images of each class
+	python -m benchmark.transfer
 
 .PHONY: fashion-full
 fashion-full: $(VENV)/run  ## bring all 60,000 training images (IDX=FOLDER: from IDX files) and track them

@@ -36,6 +36,41 @@ def draw_curves(history: pd.DataFrame) -> "Figure":
     return figure
 
 
+def draw_layers(records: list[dict[str, Any]]) -> "Figure":
+    """Draws what the doctor saw in each layer over the epochs, the first one dark, the last one light.
+
+    Args:
+        records: As src/diagnosis.py has them.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    titles = {"gradient": "gradient, relative to the weights", "dead": "units that are always 0"}
+    names = {what: [name for name, layer in records[0]["layers"].items() if what in layer] for what in titles}
+    shown = [what for what in titles if names[what]]
+    most = max(map(len, names.values()))
+    size = (5 * len(shown), 3.6 + 0.17 * math.ceil(most / 2))
+    figure = Figure(figsize=size, layout="constrained")
+    epochs = [record["epoch"] for record in records]
+    for axes, what in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.75, len(names[what])))
+        for name, colour in zip(names[what], colours, strict=True):
+            values = [record["layers"].get(name, {}).get(what) for record in records]
+            known = [math.nan if value is None else value for value in values]
+            axes.plot(epochs, known, marker=".", color=colour, label=name)
+        axes.set(xlabel="epoch", title=titles[what])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.2)
+        axes.legend(frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+        if what == "gradient":
+            axes.set_yscale("log", nonpositive="mask")
+        else:
+            axes.set_ylim(-0.03, 1.03)
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
 def draw_examples(
     encoder: Any, cell: tuple[float, float], inputs: np.ndarray, shown: pd.DataFrame
 ) -> "Figure":

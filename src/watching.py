@@ -24,7 +24,7 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 
-from src import checkpoint, command, params, prepared
+from src import checkpoint, command, engine, params, prepared
 from src.files import read_json, write_json
 from src.plugin import pick
 
@@ -108,12 +108,8 @@ class Probe:
         if names != self.names:  # at first, and where the training thaws layers
             self._trace()
             self.names = names
-        # Keras' recurrent layers draw random numbers even where they drop nothing: the states are put back.
-        states = [variable for variable in self.model.variables if "int" in variable.dtype]
-        before = [np.asarray(state).copy() for state in states]
-        outputs, weights, gradients = self.compute(self.inputs, self.labels)
-        for state, value in zip(states, before, strict=True):
-            state.assign(value)
+        with engine.unchanged(self.model):
+            outputs, weights, gradients = self.compute(self.inputs, self.labels)
         guesses = self.objective.predict(np.asarray(outputs), self.classes).iloc[:, :2]
         is_picture = (
             self.inputs.dtype == np.uint8 and self.inputs.ndim == 4 and self.inputs.shape[-1] in (1, 3)

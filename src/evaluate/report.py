@@ -1,7 +1,7 @@
 """Makes one self-contained page that shows the model, its training, its mistakes and its data.
 
-in:   params.yaml (report), build/prepared/, src/models/{history,metrics,inference}.json,
-      src/models/predictions.parquet
+in:   params.yaml (report), build/prepared/, build/augmented.npz, src/models/predictions.parquet,
+      src/models/{history,diagnosis,metrics,inference}.json
 out:  src/models/report/index.html and its pictures as files: curves.png, predictions.png (the confusion
       matrix, or predicted against true), correct_predictions.png, incorrect_predictions.png
 
@@ -17,9 +17,9 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from src import command, params, prepared
+from src import command, diagram, params, prepared
 from src.files import read_json, replacing
-from src.pictures import GREY, WIDTH, draw_curves, draw_examples, encode_png
+from src.pictures import GREY, WIDTH, draw_curves, draw_examples, draw_layers, encode_png
 from src.plugin import pick
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MODELS = Path("src/models")
 REPORT = MODELS / "report"
+AUGMENTED = Path("build/augmented.npz")
 TEMPLATE = Path(__file__).with_suffix(".html")
 SAMPLES = 8  # of each class
 MOST_CLASSES = 30  # whose samples are shown
@@ -61,8 +62,10 @@ def main() -> None:
     test, train = prepared.Split.open("test"), prepared.Split.open("train")
 
     pictures: Pictures = {"curves": ("", draw_curves(history))}
+    diagnosis = read_json(MODELS / "diagnosis.json")
     pictures |= objective.pictures(predictions, data["names"])
     files = {"curves": "curves", "predictions": list(pictures)[1]}
+    pictures["layers"] = ("", draw_layers(diagnosis["records"]))
     tables: dict[str, Rows] = {}
     headings: dict[str, str] = {}
     for name, shown in objective.showcase(predictions, settings.report.examples**2).items():
@@ -77,13 +80,20 @@ def main() -> None:
     draw = draw_examples if data["names"] is None else draw_samples
     pictures["samples"] = (samples.attrs["caption"], draw(encoder, task.CELL, train.inputs, samples))
     tables |= tabulate("samples", encoder, train.inputs, samples)
+    changed, augmented = open_augmented()
+    if len(changed):
+        pictures["augmented"] = (
+            augmented.attrs["caption"],
+            draw_samples(encoder, task.CELL, changed, augmented),
+        )
+        tables |= tabulate("augmented", encoder, changed, augmented)
     images = {name: (caption, encode_png(figure)) for name, (caption, figure) in pictures.items()}
 
     for file, name in files.items():
         with replacing(REPORT / f"{file}.png") as temporary:
             temporary.write_bytes(images[name][1])
     with replacing(REPORT / "index.html") as temporary:
-        temporary.write_text(render(settings, data, images, tables, headings, history))
+        temporary.write_text(render(settings, data, images, tables, headings, history, diagnosis["verdicts"]))
     print(f"{REPORT / 'index.html'}: open it in a browser")
 
 
@@ -122,6 +132,17 @@ def choose_numbers(labels: pd.Series) -> pd.DataFrame:
     return samples
 
 
+def open_augmented() -> tuple[np.ndarray, pd.DataFrame]:
+    """Returns training examples, each as it is and as the network saw it, and a title for each."""
+    with np.load(AUGMENTED, allow_pickle=False) as arrays:
+        inputs = arrays["inputs"]
+    count, versions = inputs.shape[:2]
+    titles = [f"example {number}" for number in range(1, count + 1) for _ in range(versions)]
+    samples = pd.DataFrame({"title": titles})
+    samples.attrs["caption"] = f"As it is, and in the first {versions - 1} epochs"
+    return inputs.reshape(-1, *inputs.shape[2:]), samples
+
+
 def draw_samples(
     encoder: Any, cell: tuple[float, float], inputs: np.ndarray, samples: pd.DataFrame
 ) -> "Figure":
@@ -158,20 +179,24 @@ def render(
     tables: dict[str, Rows],
     headings: dict[str, str],
     history: pd.DataFrame,
+    verdicts: list[dict[str, Any]],
 ) -> str:
     """Fills the page's template; the pictures stand in it as data URIs, so that it needs no other file."""
+    inference = read_json(MODELS / "inference.json")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text()).render(
         title=settings.report.title,
         data=data,
         metrics=read_json(MODELS / "metrics.json"),
-        inference=read_json(MODELS / "inference.json"),
+        inference=inference,
+        diagram=diagram.draw(inference["layers"]),
         images={
             name: (caption, "data:image/png;base64," + base64.b64encode(png).decode())
             for name, (caption, png) in images.items()
         },
         tables=tables,
         headings=headings,
+        verdicts=verdicts,
         epochs=len(history),
         best=int(history["epoch"][history["val_loss"].idxmin()]),
     )

@@ -27,7 +27,14 @@ model: {filters: [8, 16]}
 fit: {epochs: 12, batch_size: 8, optimizer: {learning_rate: 0.01}}
 report: {title: Photographs}
 """
-OUTPUTS = ["model.keras", "history.json", "metrics.json", "inference.json", "predictions.parquet"]
+OUTPUTS = [
+    "model.keras",
+    "history.json",
+    "diagnosis.json",
+    "metrics.json",
+    "inference.json",
+    "predictions.parquet",
+]
 PICTURES = ["curves.png", "predictions.png", "correct_predictions.png", "incorrect_predictions.png"]
 
 
@@ -136,7 +143,7 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(repository):
     page = (repository / "src/models/report/index.html").read_text()
     assert "<title>Photographs</title>" in page
     assert page.rstrip().endswith("</html>")
-    for word in ("flower", "portrait", "temple", "data:image/png;base64,"):
+    for word in ("flower", "portrait", "temple", "data:image/png;base64,", "<h2>Diagnosis</h2>"):
         assert word in page
     assert 'src="http' not in page
     assert "<link" not in page
@@ -149,7 +156,7 @@ def test_times_and_machine_stand_beside_the_outputs_alone(repository):
     for stage in record.values():
         assert set(stage) == {"finished", "seconds", "commit", "machine"}
         assert len(stage["commit"].removesuffix("-dirty")) == 40
-    for name in ("inference.json", "metrics.json", "history.json"):
+    for name in ("inference.json", "metrics.json", "history.json", "diagnosis.json"):
         assert record["fit"]["commit"] not in (repository / "src/models" / name).read_text()
 
 
@@ -198,7 +205,8 @@ def test_sections_that_are_left_out_are_named(repository, changed):
 
 
 def test_training_again_gives_the_same_bytes(repository):
-    files = [repository / "src/models/model.keras", repository / "src/models/history.json"]
+    names = ("model.keras", "history.json", "diagnosis.json")
+    files = [repository / "src/models" / name for name in names]
     before = [sha256(file) for file in files]
     output = run(repository, "dvc", "repro", "--force", "--single-item", "fit")
     assert stages_run(output) == ["fit"]
