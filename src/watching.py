@@ -35,6 +35,7 @@ FOLDER = Path("build/monitors")
 WAIT = 10.0  # seconds for all monitors together, at the end
 RECORDS, SNAPSHOTS = 10_000, 5  # that may wait in a queue; more are dropped
 EXAMPLES = 32  # that a snapshot looks at
+SHARE = 0.05  # of the training's time that snapshots may take, after the first; others are left out
 VALUES = 4096  # of each array of weights, enough for a histogram
 SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
 
@@ -189,7 +190,8 @@ class Feed(threading.Thread):
         run = replace(self.told, previous=kept["id"])
         monitor = pick("monitors", self.monitor).start(self.options, run)
         self.delivered = kept["epoch"] if monitor.id == kept["id"] else 0
-        call, arguments = "", ()
+        call: str = ""
+        arguments: tuple[Any, ...] = ()
         while call != "end" and not self.over:
             self._keep(monitor.id)
             call, arguments = self.waiting.get()
@@ -224,6 +226,8 @@ class Monitors:
         self.feeds = [Feed(name, options, run, belongs) for name, options in chosen.items()]
         self.probe = probe
         self.sent = 0
+        self.began = time.monotonic()
+        self.looked: float | None = None  # seconds; the first look, which compiles, does not count
 
     def __enter__(self) -> "Monitors":
         """Starts them."""
@@ -238,9 +242,12 @@ class Monitors:
             for record in new:
                 feed.give("log", record)
         lookers = [feed for feed in self.feeds if feed.looks and feed.is_alive()]
-        if new and lookers and self.probe is not None:
+        now = time.monotonic()
+        spent = self.looked or 0.0
+        if new and lookers and self.probe is not None and spent <= SHARE * (now - self.began):
             try:
                 snapshot = self.probe.look()
+                self.looked = 0.0 if self.looked is None else spent + time.monotonic() - now
             except Exception as error:
                 self.probe = None
                 print(f"warning: monitors see no weights and no predictions: {redact(str(error))}")

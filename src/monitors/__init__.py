@@ -4,11 +4,12 @@ The promise of every file here, none of which imports Keras, nor a monitor's own
 
     Options             a pydantic model: what `fit.monitors: [{NAME: {…}}]` takes, with defaults; no secrets,
                         which are in environment variables
-    looks(options)      whether it wants snapshots of the network, which cost the training a moment each epoch
+    looks(options)      whether it wants snapshots of the network, which cost the training a moment
     start(options, run) says that a training begins (src.watching.Run), or goes on; returns an object with
         .id                     what names the run there, for a training that goes on after it was killed
         .log(record)            an epoch has ended: its record in history.json
-        .look(epoch, snapshot)  likewise, the network at that moment (src.watching.Snapshot); if it `looks`
+        .look(epoch, snapshot)  if it `looks`: the network at that moment (src.watching.Snapshot), though not
+                                of each epoch where these are short
         .end(status)            the training has `finished`, or has `failed`
 
 All of it is called in a thread of the monitor's own, one call at a time. Whatever it raises becomes a warning

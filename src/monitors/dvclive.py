@@ -56,11 +56,11 @@ class Curves:
                 continue
             split, name = ("val", key.removeprefix("val_")) if key.startswith("val_") else ("train", key)
             path = CURVES / split / f"{name}.tsv"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "a") as file:
-                if file.tell() == 0:
-                    file.write(f"step\t{name}\n")
-                file.write(f"{record['epoch']}\t{value}\n")
+            rows = path.read_text().splitlines()[1:] if path.exists() else []
+            rows = [row for row in rows if int(row.split("\t")[0]) < record["epoch"]]  # none twice
+            with replacing(path) as temporary:
+                lines = [f"step\t{name}", *rows, f"{record['epoch']}\t{value}"]
+                temporary.write_text("\n".join(lines) + "\n")
             latest.setdefault(split, {})[name] = value
         write_json(FOLDER / "metrics.json", latest)
 

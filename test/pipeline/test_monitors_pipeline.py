@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from src import watching
 from src.files import read_json
 from src.train import fit, prepare
 
@@ -32,6 +33,7 @@ def project(tmp_path_factory, write_photos, write_params) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("project")
     os.chdir(folder)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watching, "SHARE", 1.0)  # epochs are too short for a look at each
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_CONFIG_DIR", str(folder / "config"))
         patch.setenv("WANDB_CACHE_DIR", str(folder / "cache"))
@@ -123,7 +125,7 @@ def records(path: Path) -> Iterator[Any]:
         whole += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # full, last
-            yield wandb_internal_pb2.Record.FromString(whole)
+            yield wandb_internal_pb2.Record.FromString(whole)  # type: ignore[attr-defined]
             whole = b""
 
 
@@ -189,7 +191,7 @@ def server(tmp_path, monkeypatch) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     store = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
     store += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    command = [MLFLOW, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store]
+    command = [str(MLFLOW), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store]
     environment = {
         **os.environ,
         "PATH": f"{MLFLOW.parent}:{os.environ['PATH']}",
@@ -254,8 +256,9 @@ def test_a_training_is_seen_while_it_runs_and_goes_on_everywhere_after_it_was_ki
         assert 2 <= len(drawn["val/loss"]) < epochs
         assert {point["field"] for point in drawn["loss"]} == {"loss", "val_loss"}
         client = MlflowClient(server)
-        experiment = client.get_experiment_by_name("photographs").experiment_id
-        (run,) = client.search_runs([experiment])
+        experiment = client.get_experiment_by_name("photographs")
+        assert experiment is not None
+        (run,) = client.search_runs([experiment.experiment_id])
         assert run.info.status == "RUNNING"
     finally:
         training.kill()
@@ -264,7 +267,7 @@ def test_a_training_is_seen_while_it_runs_and_goes_on_everywhere_after_it_was_ki
     subprocess.run(command, env=environment, check=True)
     history = read_json(Path("src/models/history.json"))
     assert len(history) == epochs
-    (run,) = client.search_runs([experiment])
+    (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.params["fit.batch_size"] == "8"
     for metric in ("loss", "val_accuracy", "learning_rate"):

