@@ -40,6 +40,7 @@ MOST = {
     "volumes": 300,
 }  # examples to train on, of the others all
 SHORT = 8  # epochs of a planted training, at most
+LONG = 25  # of a healthy one
 DEEP = ("breast-cancer", "fashion", "vowels")  # whose inputs an mlp takes
 TASKS = ("breast-cancer", "diabetes", "fashion", "reviews", "vowels")
 COST_EPOCHS = 3
@@ -274,9 +275,8 @@ def train(name: str, task: str, seed: int) -> tuple[list[dict[str, Any]], list[d
     split, validation = prepared.Split.open("train"), prepared.Split.open("validation")
     rows = np.random.default_rng(seed).permutation(len(split))[: MOST.get(task, len(split))]
     case = Case(raw, _some(split, rows), validation)
-    case.fit(seed=seed)
+    case.fit(seed=seed, epochs=min(raw["fit"]["epochs"], SHORT if name in PATHOLOGIES else LONG))
     if name in PATHOLOGIES:
-        case.fit(epochs=min(raw["fit"]["epochs"], SHORT))
         PATHOLOGIES[name].plant(case, seed)
     options = pick("architectures", raw["architecture"]).Options.model_validate(raw["model"])
     chosen = params.Fit.model_validate(raw["fit"])

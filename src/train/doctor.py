@@ -55,7 +55,9 @@ class Doctor:
             "kinds": {layer.name: type(layer).__name__ for layer in self.probe.layers},
         }
         self.first = {"epoch": 0, **self.probe.examine()}
-        self.said: set[str] | None = None
+        self.said: set[str] = set()
+        self.started = False
+        self._say(self.diagnose([], [], over=False))
 
     def watch(self, progress: Progress) -> None:
         """Examines the network at the end of an epoch, and says each verdict when it is first reached.
@@ -64,10 +66,10 @@ class Doctor:
             progress: Of the training; `step` is how far the epoch came. The record goes to `examined`.
         """
         stopped = len(progress.history) < progress.epoch  # the last epoch gave no numbers
-        if self.said is None:  # what was said before the training was killed
-            kept = [record for record in progress.examined if record["epoch"] < progress.epoch]
+        if not self.started:  # what was said before the training was killed
             before = progress.history[: progress.epoch - 1]
-            self.said = {found["name"] for found in self.diagnose(before, kept, over=False)}
+            self.said |= {found["name"] for found in self.diagnose(before, progress.examined, over=False)}
+            self.started = True
         if progress.epoch in (1, 2) or progress.epoch % self.every == 0 or stopped:
             record = {"epoch": progress.epoch, **self.probe.examine()}
             if stopped:
@@ -75,11 +77,16 @@ class Doctor:
                 first = max(1, progress.step - self.together + 1)
                 record["broken"] = {"layer": layer, "what": what, "steps": [first, progress.step]}
             progress.examined.append(record)
-        for verdict in self.diagnose(progress.history, progress.examined, over=False):
-            if verdict["name"] not in self.said:
-                self.said.add(verdict["name"])
-                print(f"warning: {sentence(verdict)}", flush=True)
-                self.write(progress, over=False)
+        if self._say(self.diagnose(progress.history, progress.examined, over=False)):
+            self.write(progress, over=False)
+
+    def _say(self, verdicts: list[Verdict]) -> bool:
+        """Prints the verdicts that have not been said yet, and returns whether there are any."""
+        new = [verdict for verdict in verdicts if verdict["name"] not in self.said]
+        for verdict in new:
+            print(f"warning: {sentence(verdict)}", flush=True)
+        self.said |= {verdict["name"] for verdict in new}
+        return bool(new)
 
     def diagnose(
         self, history: list[dict[str, Any]], examined: list[dict[str, Any]], over: bool

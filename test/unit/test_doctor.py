@@ -212,12 +212,13 @@ def test_the_prior_of_numbers_is_their_variance():
 @pytest.mark.parametrize(
     ("change", "said"), [(np.zeros_like, {"constant": True}), (lambda array: array / 0, {"finite": False})]
 )
-def test_inputs_that_are_constant_or_no_numbers_are_said(digits, change, said):
+def test_inputs_that_are_constant_or_no_numbers_are_said(digits, capsys, change, said):
     data = numbers(digits)
     with np.errstate(all="ignore"):
         data = split(change(data.inputs), data.labels)
     facts = doctor.Doctor(perceptron(hidden=[4]), data, params.Fit()).facts
     assert said.items() <= facts.items()
+    assert "warning: " in capsys.readouterr().out  # before the first step
 
 
 # ── Within a training ──────────────────────────────────────────────────────────────────────────────────
