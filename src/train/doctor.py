@@ -165,7 +165,7 @@ class Probe:
         self.layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
         self.seen = {layer.name: output for layer in self.layers if (output := _output(layer)) is not None}
         self.network = keras.Model(model.inputs[0], [*self.seen.values(), *model.outputs], name=model.name)
-        self.begin = {layer.name: _thin(layer) for layer in self.layers if layer.weights}
+        self.begin = {weight.path: _thin(weight) for weight in _floating(model.weights)}
         self.trained: list[str] = []  # the variables for which `look` was made
         self.look: Any = None
         self.overflown: set[str] = set()  # the layers whose outputs were infinite or no number
@@ -185,13 +185,14 @@ class Probe:
         for layer in self.layers:
             if layer.name in sizes:
                 gradient, weights = (float(size) for size in sizes[layer.name])
-                moved, begin = _thin(layer), self.begin[layer.name]
+                begin = [self.begin[weight.path] for weight in layer.trainable_variables]
+                moved = [_thin(weight) for weight in layer.trainable_variables]
+                norm = np.linalg.norm(np.concatenate(begin))
+                distance = np.linalg.norm(np.concatenate(moved) - np.concatenate(begin))
                 layers[layer.name] |= {
                     "gradient": _number(gradient / weights if weights > 0 else math.nan),
                     "weights": _number(weights),
-                    "moved": _number(
-                        float(np.linalg.norm(moved - begin) / max(float(np.linalg.norm(begin)), 1e-12))
-                    ),
+                    "moved": _number(float(distance / norm) if norm > 0 else math.nan),
                 }
         known = {name: found for name, found in layers.items() if found}
         return {"loss": _number(float(loss)), "layers": known}
@@ -293,13 +294,10 @@ def _floating(weights: Any) -> Iterator[Any]:
     return (weight for weight in weights if "float" in str(weight.dtype))
 
 
-def _thin(layer: "keras.Layer") -> np.ndarray:
-    """Returns up to `KEPT` numbers of each weight of a layer that can learn, evenly spaced."""
-    parts = []
-    for weight in layer.trainable_variables:
-        numbers = np.asarray(weight).reshape(-1)
-        parts.append(numbers[:: max(1, len(numbers) // KEPT)])
-    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+def _thin(weight: Any) -> np.ndarray:
+    """Returns a copy of up to about `KEPT` numbers of a weight, evenly spaced."""
+    numbers = np.asarray(weight).reshape(-1)
+    return numbers[:: max(1, len(numbers) // KEPT)].astype(np.float64)
 
 
 def _spaced(count: int, most: int) -> np.ndarray:

@@ -105,6 +105,18 @@ def test_how_far_weights_moved_is_relative_to_where_they_began(digits):
     assert layers[dense(model)[1].name]["moved"] == 0
 
 
+def test_layers_that_learn_only_later_are_seen_from_then_on(digits):
+    model = perceptron(hidden=[8])
+    first, last = dense(model)
+    first.trainable = False
+    looking = probe(model, numbers(digits))
+    assert "gradient" not in looking.examine()["layers"][first.name]
+    first.trainable = True
+    layers = looking.examine()["layers"]
+    assert layers[first.name]["gradient"] > 0
+    assert layers[first.name]["moved"] == layers[last.name]["moved"] == 0
+
+
 def test_saturated_outputs_are_counted(digits):
     model = perceptron(hidden=[8], activation="tanh")
     dense(model)[0].kernel.assign(1000 * dense(model)[0].kernel)
