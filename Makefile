@@ -108,6 +108,10 @@ benchmark: $(VENV)/test  ## the README's figures: speed and memory, side by side
 benchmark-recipes: $(VENV)/test  ## the README's table: every recipe, three seeds, beside scikit-learn
 	python -m benchmark.recipes
 
+.PHONY: benchmark-doctor
+benchmark-doctor: $(VENV)/test  ## what the training doctor calls planted pathologies and healthy trainings, and what it costs
+	python -m benchmark.doctor
+
 .PHONY: fashion-full
 fashion-full: $(VENV)/run  ## bring all 60,000 training images (IDX=FOLDER: from IDX files) and track them
 	python -m datasets.make_fashion datasets/fashion-full $(if $(IDX),--idx $(IDX))
