@@ -121,6 +121,10 @@ benchmark-search: $(VENV)/test  ## the README's figures: a search that prunes be
 benchmark-transfer: $(VENV)/test  ## transfer learning beside training from scratch, on 20 images of each class
 	python -m benchmark.transfer
 
+.PHONY: benchmark-doctor
+benchmark-doctor: $(VENV)/test  ## what the training doctor calls planted pathologies and healthy trainings, and what it costs
+	python -m benchmark.doctor
+
 .PHONY: fashion-full
 fashion-full: $(VENV)/run  ## bring all 60,000 training images (IDX=FOLDER: from IDX files) and track them
 	python -m datasets.make_fashion datasets/fashion-full $(if $(IDX),--idx $(IDX))

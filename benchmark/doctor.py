@@ -39,7 +39,10 @@ MOST = {
     "speech": 400,
     "volumes": 300,
 }  # examples to train on, of the others all
-SHORT = 8  # epochs of a planted training, at most
+FEWER = 0.5  # of these, in a planted training
+CHECKED = 300  # validation examples, at most
+SHORT = 6  # epochs of a planted training, at most
+LONG = 25  # of a healthy one
 DEEP = ("breast-cancer", "fashion", "vowels")  # whose inputs an mlp takes
 TASKS = ("breast-cancer", "diabetes", "fashion", "reviews", "vowels")
 COST_EPOCHS = 3
@@ -272,11 +275,12 @@ def train(name: str, task: str, seed: int) -> tuple[list[dict[str, Any]], list[d
     """
     raw = YAML(typ="safe").load(ROOT / f"recipes/{task}.yaml")
     split, validation = prepared.Split.open("train"), prepared.Split.open("validation")
-    rows = np.random.default_rng(seed).permutation(len(split))[: MOST.get(task, len(split))]
-    case = Case(raw, _some(split, rows), validation)
-    case.fit(seed=seed)
+    draw = np.random.default_rng(seed)
+    most = int(MOST.get(task, len(split)) * (FEWER if name in PATHOLOGIES and task in MOST else 1))
+    training = _some(split, draw.permutation(len(split))[:most])
+    case = Case(raw, training, _some(validation, draw.permutation(len(validation))[:CHECKED]))
+    case.fit(seed=seed, epochs=min(raw["fit"]["epochs"], SHORT if name in PATHOLOGIES else LONG))
     if name in PATHOLOGIES:
-        case.fit(epochs=min(raw["fit"]["epochs"], SHORT))
         PATHOLOGIES[name].plant(case, seed)
     options = pick("architectures", raw["architecture"]).Options.model_validate(raw["model"])
     chosen = params.Fit.model_validate(raw["fit"])

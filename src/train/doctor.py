@@ -56,7 +56,9 @@ class Doctor:
             "kinds": {layer.name: type(layer).__name__ for layer in self.probe.layers},
         }
         self.first = {"epoch": 0, **self.probe.examine()}
-        self.said: set[str] | None = None
+        self.said: set[str] = set()
+        self.started = False
+        self._say(self.diagnose([], [], over=False))
 
     def watch(self, progress: Progress) -> None:
         """Examines the network at the end of an epoch, and says each verdict when it is first reached.
@@ -65,10 +67,10 @@ class Doctor:
             progress: Of the training; `step` is how far the epoch came. The record goes to `examined`.
         """
         stopped = len(progress.history) < progress.epoch  # the last epoch gave no numbers
-        if self.said is None:  # what was said before the training was killed
-            kept = [record for record in progress.examined if record["epoch"] < progress.epoch]
+        if not self.started:  # what was said before the training was killed
             before = progress.history[: progress.epoch - 1]
-            self.said = {found["name"] for found in self.diagnose(before, kept, over=False)}
+            self.said |= {found["name"] for found in self.diagnose(before, progress.examined, over=False)}
+            self.started = True
         if progress.epoch in (1, 2) or progress.epoch % self.every == 0 or stopped:
             record = {"epoch": progress.epoch, **self.probe.examine()}
             if stopped:
@@ -76,11 +78,16 @@ class Doctor:
                 first = max(1, progress.step - self.together + 1)
                 record["broken"] = {"layer": layer, "what": what, "steps": [first, progress.step]}
             progress.examined.append(record)
-        for verdict in self.diagnose(progress.history, progress.examined, over=False):
-            if verdict["name"] not in self.said:
-                self.said.add(verdict["name"])
-                print(f"warning: {sentence(verdict)}", flush=True)
-                self.write(progress, over=False)
+        if self._say(self.diagnose(progress.history, progress.examined, over=False)):
+            self.write(progress, over=False)
+
+    def _say(self, verdicts: list[Verdict]) -> bool:
+        """Prints the verdicts that have not been said yet, and returns whether there are any."""
+        new = [verdict for verdict in verdicts if verdict["name"] not in self.said]
+        for verdict in new:
+            print(f"warning: {sentence(verdict)}", flush=True)
+        self.said |= {verdict["name"] for verdict in new}
+        return bool(new)
 
     def diagnose(
         self, history: list[dict[str, Any]], examined: list[dict[str, Any]], over: bool
@@ -161,7 +168,7 @@ class Probe:
         self.layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
         self.seen = {layer.name: output for layer in self.layers if (output := _output(layer)) is not None}
         self.network = keras.Model(model.inputs[0], [*self.seen.values(), *model.outputs], name=model.name)
-        self.begin = {layer.name: _thin(layer) for layer in self.layers if layer.weights}
+        self.begin = {weight.path: _thin(weight) for weight in _floating(model.weights)}
         self.trained: list[str] = []  # the variables for which `look` was made
         self.look: Any = None
         self.overflown: set[str] = set()  # the layers whose outputs were infinite or no number
@@ -182,13 +189,14 @@ class Probe:
         for layer in self.layers:
             if layer.name in sizes:
                 gradient, weights = (float(size) for size in sizes[layer.name])
-                moved, begin = _thin(layer), self.begin[layer.name]
+                begin = [self.begin[weight.path] for weight in layer.trainable_variables]
+                moved = [_thin(weight) for weight in layer.trainable_variables]
+                norm = np.linalg.norm(np.concatenate(begin))
+                distance = np.linalg.norm(np.concatenate(moved) - np.concatenate(begin))
                 layers[layer.name] |= {
                     "gradient": _number(gradient / weights if weights > 0 else math.nan),
                     "weights": _number(weights),
-                    "moved": _number(
-                        float(np.linalg.norm(moved - begin) / max(float(np.linalg.norm(begin)), 1e-12))
-                    ),
+                    "moved": _number(float(distance / norm) if norm > 0 else math.nan),
                 }
         known = {name: found for name, found in layers.items() if found}
         return {"loss": _number(float(loss)), "layers": known}
@@ -290,15 +298,10 @@ def _floating(weights: Any) -> Iterator[Any]:
     return (weight for weight in weights if "float" in str(weight.dtype))
 
 
-def _thin(layer: "keras.Layer") -> np.ndarray:
-    """Returns up to `KEPT` numbers of each weight of a layer that can learn, evenly spaced."""
-    parts = []
-    for weight in _floating(layer.weights):
-        if "moving_" in weight.path:  # a statistic
-            continue
-        numbers = np.asarray(weight).reshape(-1)
-        parts.append(numbers[:: max(1, len(numbers) // KEPT)])
-    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+def _thin(weight: Any) -> np.ndarray:
+    """Returns a copy of up to about `KEPT` numbers of a weight, evenly spaced."""
+    numbers = np.asarray(weight).reshape(-1)
+    return numbers[:: max(1, len(numbers) // KEPT)].astype(np.float64)
 
 
 def _spaced(count: int, most: int) -> np.ndarray:

@@ -106,6 +106,18 @@ def test_how_far_weights_moved_is_relative_to_where_they_began(digits):
     assert layers[dense(model)[1].name]["moved"] == 0
 
 
+def test_layers_that_learn_only_later_are_seen_from_then_on(digits):
+    model = perceptron(hidden=[8])
+    first, last = dense(model)
+    first.trainable = False
+    looking = probe(model, numbers(digits))
+    assert "gradient" not in looking.examine()["layers"][first.name]
+    first.trainable = True
+    layers = looking.examine()["layers"]
+    assert layers[first.name]["gradient"] > 0
+    assert layers[first.name]["moved"] == layers[last.name]["moved"] == 0
+
+
 def test_saturated_outputs_are_counted(digits):
     model = perceptron(hidden=[8], activation="tanh")
     dense(model)[0].kernel.assign(1000 * dense(model)[0].kernel)
@@ -213,12 +225,13 @@ def test_the_prior_of_numbers_is_their_variance():
 @pytest.mark.parametrize(
     ("change", "said"), [(np.zeros_like, {"constant": True}), (lambda array: array / 0, {"finite": False})]
 )
-def test_inputs_that_are_constant_or_no_numbers_are_said(digits, change, said):
+def test_inputs_that_are_constant_or_no_numbers_are_said(digits, capsys, change, said):
     data = numbers(digits)
     with np.errstate(all="ignore"):
         data = split(change(data.inputs), data.labels)
     facts = doctor.Doctor(perceptron(hidden=[4]), Batches(data, 32), params.Fit()).facts
     assert said.items() <= facts.items()
+    assert "warning: " in capsys.readouterr().out  # before the first step
 
 
 # ── Within a training ──────────────────────────────────────────────────────────────────────────────────
