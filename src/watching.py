@@ -88,15 +88,20 @@ class Probe:
     Args:
         model: The compiled network.
         objective: A file of src/objectives.
-        split: The validation split.
+        batches: Of the validation split, with labels as the compiled loss takes them.
         classes: The class names, or None.
     """
 
     def __init__(
-        self, model: "keras.Model", objective: ModuleType, split: prepared.Split, classes: list[str] | None
+        self,
+        model: "keras.Model",
+        objective: ModuleType,
+        batches: prepared.Batches,
+        classes: list[str] | None,
     ) -> None:
         self.model, self.objective, self.classes = model, objective, classes
-        self.inputs, self.labels = split.inputs[:EXAMPLES], split.labels[:EXAMPLES]
+        split = batches.split
+        self.inputs, self.labels = split.inputs[:EXAMPLES], batches.encode(split.labels[:EXAMPLES])
         self.table = split.table.iloc[:EXAMPLES][["id", "label"]].reset_index(drop=True)
         self.compute: Any = None
         self.names: list[str] = []
@@ -127,7 +132,7 @@ class Probe:
         import tensorflow as tf
 
         model = self.model
-        loss = keras.losses.get(self.objective.LOSS)
+        loss = keras.losses.get(model.loss)
 
         def some(array: Any) -> Any:
             values = tf.reshape(array, [-1])
@@ -270,7 +275,7 @@ def start(
     settings: params.Params,
     model: "keras.Model",
     objective: ModuleType,
-    split: prepared.Split,
+    batches: prepared.Batches,
     classes: list[str] | None,
 ) -> Monitors:
     """Returns the monitors of `fit.monitors`.
@@ -279,7 +284,7 @@ def start(
         settings: params.yaml.
         model: The compiled network.
         objective: A file of src/objectives.
-        split: The validation split, whose first examples they are shown.
+        batches: Of the validation split, whose first examples they are shown.
         classes: The class names, None where labels are numbers.
     """
     lines: list[str] = []
@@ -297,7 +302,7 @@ def start(
         for name in settings.fit.monitors:
             (FOLDER / f"{name}.json").unlink(missing_ok=True)
     digest = hashlib.sha256(belongs.encode()).hexdigest()
-    return Monitors(dict(settings.fit.monitors), run, digest, Probe(model, objective, split, classes))
+    return Monitors(dict(settings.fit.monitors), run, digest, Probe(model, objective, batches, classes))
 
 
 def flatten(content: Any, key: str = "") -> dict[str, Any]:

@@ -83,7 +83,7 @@ def run() -> None:
         keeper = checkpoint.Keeper(model, fit, checkpoint.owner(settings), enter)
         weights = compiling.class_weights(fit.class_weight, train.labels, data["names"], objective)
         physician = Doctor(model, batches, fit)
-        monitors = watching.start(settings, model, objective, validation, data["names"])
+        monitors = watching.start(settings, model, objective, checks, data["names"])
         with monitors:
             history = train_model(model, batches, checks, fit, keeper, watch, weights)
     if fit.precision != "float32":  # what is saved computes in 32 bits, whoever runs it

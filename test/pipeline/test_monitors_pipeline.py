@@ -23,7 +23,7 @@ from src.train import fit, prepare
 
 MONITORS = ["tensorboard", "wandb", "dvclive"]
 MLFLOW = Path(sys.prefix) / "mlflow/bin/mlflow"  # made by `make test-slow`
-PATIENCE = 120  # seconds for a server or a training to get somewhere
+PATIENCE = 300  # seconds for a server or a training to get somewhere
 
 
 @pytest.fixture(scope="module")

@@ -295,25 +295,26 @@ def test_parameters_are_told_by_their_keys():
 # ── What is seen of the network ────────────────────────────────────────────────────────────────────────
 
 
-def split(inputs: np.ndarray, labels: np.ndarray) -> prepared.Split:
+def batches(inputs: np.ndarray, labels: np.ndarray, classes: int | None = None) -> prepared.Batches:
     table = pd.DataFrame({"id": np.arange(len(labels)).astype(str), "label": labels})
-    return prepared.Split(inputs, labels, table)
+    return prepared.Batches(prepared.Split(inputs, labels, table), 8, classes=classes)
 
 
-def test_gradients_are_those_of_the_loss_of_the_first_validation_examples():
+def test_gradients_are_those_of_the_compiled_loss_of_the_first_validation_examples():
     import keras
 
     engine.start(0)
     draw = np.random.default_rng(0)
     inputs, labels = draw.normal(size=(50, 3)).astype(np.float32), draw.normal(size=50).astype(np.float32)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    seen = watching.Probe(model, regression, split(inputs, labels), None).look()
+    model.compile(loss="mean_absolute_error")
+    seen = watching.Probe(model, regression, batches(inputs, labels), None).look()
     x, y = inputs[: watching.EXAMPLES], labels[: watching.EXAMPLES, None]
     kernel, bias = map(np.asarray, model.variables)
     error = x @ kernel + bias - y
     slope, offset = seen.gradients.values()
-    assert np.allclose(slope, (2 * x.T @ error / len(x)).ravel(), atol=1e-5)
-    assert np.allclose(offset, 2 * error.mean(), atol=1e-5)
+    assert np.allclose(slope, (x.T @ np.sign(error) / len(x)).ravel(), atol=1e-5)
+    assert np.allclose(offset, np.sign(error).mean(), atol=1e-5)
     assert list(seen.weights) == [variable.path for variable in model.variables]
     assert np.array_equal(seen.weights[model.variables[0].path], kernel.ravel())
     assert list(seen.predictions) == ["id", "label", "prediction"]
@@ -332,9 +333,10 @@ def test_a_look_changes_nothing_in_the_network_and_is_small():
         keras.layers.Dense(2, activation="softmax"),
     ]
     model = keras.Sequential([keras.Input((6,), dtype="int32"), *layers])
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    model.compile(optimizer="adam", loss="categorical_crossentropy")
     inputs = np.random.default_rng(0).integers(1, 9000, (40, 6)).astype(np.int32)
-    probe = watching.Probe(model, classification, split(inputs, np.arange(40) % 2), ["a", "b"])
+    given = batches(inputs, np.arange(40) % 2, classes=2)
+    probe = watching.Probe(model, classification, given, ["a", "b"])
     before = [np.asarray(variable).copy() for variable in model.variables]
     first, second = probe.look(), probe.look()
     assert all(np.array_equal(*pair) for pair in zip(before, map(np.asarray, model.variables), strict=True))
@@ -342,8 +344,8 @@ def test_a_look_changes_nothing_in_the_network_and_is_small():
         assert np.array_equal(values, second.gradients[name])
         assert len(values) == len(first.weights[name]) <= watching.VALUES
     model.layers[0].trainable = False
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
-    model.fit(inputs, np.arange(40) % 2, verbose=0)
+    model.compile(optimizer="adam", loss="categorical_crossentropy")
+    model.fit(inputs, given.encode(np.arange(40) % 2), verbose=0)
     third = probe.look()
     changed = model.trainable_variables[-1].path
     assert not np.array_equal(third.weights[changed], first.weights[changed])
@@ -356,7 +358,8 @@ def test_looks_at_short_epochs_are_left_out_rather_than_slowing_the_training():
 
     engine.start(0)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    probe = watching.Probe(model, regression, split(np.ones((5, 3), np.float32), np.ones(5)), None)
+    model.compile(loss="mean_squared_error")
+    probe = watching.Probe(model, regression, batches(np.ones((5, 3), np.float32), np.ones(5)), None)
     with Monitors({"tensorboard": tensorboard.Options()}, RUN, "this", probe) as watchers:
         for epoch in range(1, 101):
             watchers.epoch(history(epoch))
@@ -419,7 +422,8 @@ def test_a_monitor_is_one_line_with_or_without_options(write_params):
 
 
 def test_a_checkpoint_belongs_to_a_training_whoever_watches_it(write_params):
-    write_json("build/prepared/data.json", {})
+    for name in ("data.json", "encoder.json"):
+        write_json(prepared.FOLDER / name, {})
     write_params()
     alone = params.load()
     write_params(fit={"monitors": ["dvclive"]})
