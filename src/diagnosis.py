@@ -38,6 +38,7 @@ STILL = 0.03  # times their first size: weights that have hardly moved
 WORSE = 0.15  # so much worse than kernel ridge regression on examples that it has not seen
 RISE = 0.15  # of validation loss since its best
 FALL = 0.7  # times the training loss at that epoch
+ENOUGH = 100  # examples, to tell labels from shuffled ones
 USELESS = 0.98  # a validation loss above it is no better than the prior's
 
 
@@ -102,7 +103,7 @@ def _inputs(facts: dict[str, Any]) -> Iterator[Verdict]:
 
 def _labels(history: History, facts: dict[str, Any]) -> Iterator[Verdict]:
     best = min(record["val_loss"] for record in history) / facts["prior"]
-    if not facts["informative"] and best > USELESS:
+    if not facts["informative"] and best > USELESS and facts["sampled"] >= ENOUGH:
         yield _verdict(
             "shuffled_labels",
             1,

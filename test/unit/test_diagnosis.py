@@ -188,6 +188,12 @@ def test_a_number_that_is_none_is_said_with_layer_step_and_epoch():
     assert "steps 11 to 20 of epoch 2, first in the weights of layer conv" in verdict["evidence"]
 
 
+def test_ten_examples_are_too_few_to_call_their_labels_shuffled():
+    history, records, facts = FOUND["shuffled_labels"]
+    few = FACTS | facts | {"sampled": 10}
+    assert [verdict["name"] for verdict in diagnose(history, records, few)] == ["overfitting"]
+
+
 def test_overfitting_began_at_the_best_epoch_and_dead_units_when_they_died():
     assert diagnose(MEMORISED, RECORDS, FACTS)[0]["epoch"] == 2
     history, records, _ = FOUND["dead_units"]
