@@ -55,7 +55,7 @@ FOUND: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any
     "constant_inputs": (HIGH, RECORDS, {"constant": True}),
     "broken_inputs": (HIGH, RECORDS, {"finite": False}),
     "shuffled_labels": (
-        epochs([1.9, 1.5, 1.0], [2.0, 2.2, 2.9]),
+        epochs([1.9, 1.5, 1.0], [2.0, 2.5, 2.9]),
         RECORDS,
         {"informative": False, "simple": 2.0},
     ),
