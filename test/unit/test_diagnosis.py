@@ -102,7 +102,7 @@ MISSED: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, An
         {},
     ),
     "training falls far below validation loss, which stays": (
-        epochs([1.0, 0.5, 0.1, 0.01], [1.0, 0.8, 0.82, 0.85]),
+        epochs([1.0, 0.5, 0.1, 0.01], [1.0, 0.8, 0.85, 0.9]),
         RECORDS,
         {},
     ),
@@ -122,6 +122,7 @@ MISSED: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, An
         [record(n, conv={"gradient": 1e-6}) for n in (0, 1, 2)],
         {},
     ),
+    "a loss that rises high and recovers": (epochs([3.5, 8.0, 1.9, 1.2, 0.8]), RECORDS, {}),
     "units that were dead once": (HEALTHY, [record(0), record(1, relu={"dead": 0.9}), record(2)], {}),
     "dead units in layers that are frozen": (
         HEALTHY,
