@@ -83,6 +83,11 @@ ci-lint: $(VENV)/test  ## check .gitlab-ci.yml and the shell in it
 	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
 	gitlab-ci-verify --no-lint-api
 
+.PHONY: search
+search: $(VENV)/run  ## search the parameters that train best, as search: in params.yaml says; killed, it goes on
+	dvc repro prepare
+	python -m src.train.search
+
 # ── More ────────────────────────────────────────────────────────────────────────────────────────────────
 
 .PHONY: merge-driver
@@ -91,7 +96,7 @@ merge-driver:  ## let git merge two dvc.lock files (once for each clone)
 	git config merge.dvc-lock.driver "$(abspath $(VENV))/bin/python -m src.lock merge %O %A %B"
 
 .PHONY: test-slow
-test-slow: $(VENV)/test  ## the end-to-end tests that take minutes
+test-slow: $(VENV)/test $(VENV)/mlflow/ready  ## the end-to-end tests that take minutes
 	pytest -m slow $(PYTEST)
 
 .PHONY: format
@@ -107,6 +112,14 @@ benchmark: $(VENV)/test  ## the README's figures: speed and memory, side by side
 .PHONY: benchmark-recipes
 benchmark-recipes: $(VENV)/test  ## the README's table: every recipe, three seeds, beside scikit-learn
 	python -m benchmark.recipes
+
+.PHONY: benchmark-search
+benchmark-search: $(VENV)/test  ## the README's figures: a search that prunes beside the full grid
+	python -m benchmark.search
+
+.PHONY: benchmark-transfer
+benchmark-transfer: $(VENV)/test  ## transfer learning beside training from scratch, on 20 images of each class
+	python -m benchmark.transfer
 
 .PHONY: benchmark-doctor
 benchmark-doctor: $(VENV)/test  ## what the training doctor calls planted pathologies and healthy trainings, and what it costs
@@ -143,6 +156,12 @@ $(VENV)/run: requirements.lock | $(VENV)/uv
 $(VENV)/test: test/requirements.lock | $(VENV)/uv
 	uv pip install --python $(VENV) --require-hashes --requirements test/requirements.lock
 	touch $@ $(VENV)/run
+
+# MLflow's server wants an older pyarrow than the repository's: an environment of its own, for its test alone.
+$(VENV)/mlflow/ready: | $(VENV)/uv
+	uv venv --quiet --clear --python $(VENV)/bin/python $(@D)
+	uv pip install --quiet --python $(@D) mlflow==3.17.2
+	touch $@
 
 $(VENV)/node: test/ci/package-lock.json | $(VENV)/test
 	command -v rsync > /dev/null || { echo "error: make ci needs rsync: apt-get install rsync"; exit 1; } >&2

@@ -31,7 +31,7 @@ from src.errors import UserError
 from src.files import read_json
 from src.network import Frame
 from src.plugin import pick
-from src.train import doctor, fit
+from src.train import compiling, doctor, fit
 
 MOST = {
     "fashion": 1500,
@@ -292,12 +292,14 @@ def train(name: str, task: str, seed: int) -> tuple[list[dict[str, Any]], list[d
         model = pick("architectures", raw["architecture"]).build(Frame.from_json(data["network"]), options)
         for change in case.change:
             change(model)
-        batches = prepared.Batches(case.train, chosen.batch_size, seed)
-        fit.compile_model(model, pick("objectives", data["objective"]), chosen, len(batches))
-        physician = doctor.Doctor(model, case.train, chosen)
+        size = int(chosen.batch_size)
+        batches = prepared.Batches(case.train, size, seed)
+        compiling.compile_model(model, pick("objectives", data["objective"]), chosen, len(batches))
+        physician = doctor.Doctor(model, batches, chosen)
         keeper = checkpoint.Keeper(model, chosen, {})
         with contextlib.suppress(UserError):  # no epoch gave a number
-            fit.train_model(model, batches, case.validation, chosen, keeper, physician.watch)
+            checks = prepared.Batches(case.validation, size)
+            fit.train_model(model, batches, checks, chosen, keeper, physician.watch)
         return keeper.progress.history, physician.write(keeper.progress)
 
 
@@ -325,12 +327,14 @@ def cost() -> str:
     with contextlib.redirect_stdout(io.StringIO()):
         build = pick("architectures", settings.architecture).build
         model = build(Frame.from_json(data["network"]), settings.model)
-        batches = prepared.Batches(split, chosen.batch_size, chosen.seed)
-        fit.compile_model(model, pick("objectives", data["objective"]), chosen, len(batches))
-        physician = timed(doctor.Doctor, model, split, chosen)
+        size = int(chosen.batch_size)
+        batches = prepared.Batches(split, size, chosen.seed)
+        compiling.compile_model(model, pick("objectives", data["objective"]), chosen, len(batches))
+        physician = timed(doctor.Doctor, model, batches, chosen)
         keeper = checkpoint.Keeper(model, chosen, {})
+        checks = prepared.Batches(validation, size)
         fit.train_model(
-            model, batches, validation, chosen, keeper, lambda progress: timed(physician.watch, progress)
+            model, batches, checks, chosen, keeper, lambda progress: timed(physician.watch, progress)
         )
     training, looks = np.diff(ticks)[::2], np.diff(ticks)[1::2]
     later = settings.fit.epochs - 1

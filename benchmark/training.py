@@ -28,7 +28,7 @@ from src import engine, params, prepared
 from src.files import read_json
 from src.network import Frame
 from src.plugin import pick
-from src.train import fit as stage
+from src.train import compiling
 
 if TYPE_CHECKING:
     import keras
@@ -72,6 +72,7 @@ def measure(way: str) -> list[float]:
     architecture = pick("architectures", settings.architecture)
     frame = Frame.from_json(data["network"])
     size = settings.fit.batch_size
+    assert isinstance(size, int), "a batch size to compare with"
     rates: list[float] = []
 
     class Clock(keras.callbacks.Callback):
@@ -90,7 +91,7 @@ def measure(way: str) -> list[float]:
         engine.start(settings.fit.seed, settings.fit.deterministic)
         model = architecture.build(frame, settings.model)
         batches = prepared.Batches(train, size, settings.fit.seed)
-        stage.compile_model(model, objective, settings.fit, len(batches))
+        compiling.compile_model(model, objective, settings.fit, len(batches))
         model.fit(batches.stream(), validation_data=validation.batches(size), shuffle=False, **given)
         return rates[1:]
     engine.start(deterministic=False)

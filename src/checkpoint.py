@@ -11,6 +11,7 @@ import json
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ class Progress:
         best_loss: The lowest validation loss so far.
         waited: Epochs since then.
         best_weights: Those of that epoch.
+        phase: 1 once `fit.fine_tune` has begun.
+        batch_size: What `fit.batch_size: auto` was found to be.
+        ended: Whether there is nothing left to train.
         examined: What the doctor saw in the network (src/train/doctor.py).
     """
 
@@ -47,6 +51,9 @@ class Progress:
     best_loss: float | None = None
     waited: int = 0
     best_weights: list[np.ndarray] = field(default_factory=list)
+    phase: int = 0
+    batch_size: int = 0
+    ended: bool = False
     examined: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -57,10 +64,18 @@ class Keeper:
         model: The compiled network.
         fit: The `fit:` section.
         belongs: What the checkpoints belong to, as `owner` says it.
+        enter: Puts the network into a phase from 1 on, before its variables are read.
     """
 
-    def __init__(self, model: "keras.Model", fit: params.Fit, belongs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: "keras.Model",
+        fit: params.Fit,
+        belongs: dict[str, Any],
+        enter: Callable[[int], None] = lambda phase: None,
+    ) -> None:
         self.model = model
+        self.enter = enter
         self.every = fit.checkpoint_every
         self.belongs = belongs
         self.last = time.monotonic()
@@ -108,6 +123,8 @@ class Keeper:
                 best = [arrays[f"best_{number}"] for number in range(saved["best_weights"])]
                 other = _differences(meta["belongs"], self.belongs)
                 if not other:
+                    if saved["phase"]:
+                        self.enter(saved["phase"])
                     variables = self._variables()
                     values = [arrays[f"variable_{number}"] for number in range(len(variables))]
                     if [tuple(variable.shape) for variable in variables] != [each.shape for each in values]:
@@ -129,8 +146,21 @@ class Keeper:
         return [*self.model.variables, *self.model.optimizer.variables, *self.model.metrics_variables]
 
 
+def saved_batch_size(belongs: dict[str, Any]) -> int:
+    """Returns the batch size that a checkpoint of this training was made with; 0 where there is none."""
+    try:
+        with np.load(PATH, allow_pickle=False) as arrays:
+            meta = json.loads(arrays["meta"].tobytes())
+        return 0 if _differences(meta["belongs"], belongs) else int(meta["progress"]["batch_size"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return 0
+
+
 def owner(settings: params.Params) -> dict[str, Any]:
-    """Returns what a checkpoint belongs to: parameters, code, data and versions, as JSON."""
+    """Returns what a checkpoint belongs to: parameters, code, data and versions, as JSON.
+
+    Who watches is no part of it: a monitor can be added or mended without losing the checkpoint.
+    """
     import keras
     import tensorflow as tf
 
@@ -138,9 +168,11 @@ def owner(settings: params.Params) -> dict[str, Any]:
     modules = [
         Path(found) for module in list(sys.modules.values()) if (found := getattr(module, "__file__", None))
     ]
-    code = sorted(path for path in modules if path.is_relative_to(root))
+    watchers = root / "monitors"
+    code = sorted(path for path in modules if path.is_relative_to(root) and watchers not in path.parents)
     digests = "".join(sha256(path) for path in code)
     fit = settings.fit.model_dump(mode="json", exclude={"checkpoint_every"})
+    data = [sha256(prepared.FOLDER / name) for name in ("data.json", "encoder.json")]
     return {
         "parameters": {
             "architecture": settings.architecture,
@@ -148,7 +180,7 @@ def owner(settings: params.Params) -> dict[str, Any]:
             "fit": fit,
         },
         "code": hashlib.sha256(digests.encode()).hexdigest(),
-        "data": sha256(prepared.FOLDER / "data.json"),
+        "data": "".join(data),
         "versions": {"keras": keras.version(), "tensorflow": tf.__version__, "numpy": np.__version__},
     }
 

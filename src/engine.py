@@ -4,9 +4,11 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from src.errors import UserError
 from src.files import replacing
@@ -34,6 +36,60 @@ def start(seed: int = 0, deterministic: bool = True) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+def place(device: str) -> AbstractContextManager[Any]:
+    """Chooses what Keras computes on; call it before anything is computed.
+
+    Args:
+        device: `auto`, the first GPU where there is one; `cpu`; `gpu`, the first one; `gpu:1`, that one;
+            `gpu:0,1` or `gpus`, several, which share each batch (tf.distribute.MirroredStrategy).
+
+    Returns:
+        A context in which networks are built and compiled.
+
+    Raises:
+        UserError: If there is no such GPU.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    kind, _, numbers = device.partition(":")
+    if device == "auto":
+        kind = "gpu" if gpus else "cpu"
+    if kind == "cpu":
+        if gpus:
+            tf.config.set_visible_devices([], "GPU")
+        names = [f"CPU:{number}" for number in numbers.split(",")]
+    else:
+        wanted = [int(number) for number in numbers.split(",")] if numbers else [0]
+        if kind == "gpus":
+            wanted = list(range(max(1, len(gpus))))
+        if max(wanted) >= len(gpus):
+            found = f"TensorFlow finds {len(gpus)} GPUs" if gpus else "TensorFlow finds no GPU here"
+            raise UserError(f"params.yaml: fit.device: found {device!r}, but {found}; expected auto or cpu")
+        tf.config.set_visible_devices([gpus[number] for number in wanted], "GPU")
+        for number in wanted:
+            tf.config.experimental.set_memory_growth(gpus[number], True)  # not all of its memory at once
+        names = [f"GPU:{number}" for number in range(len(wanted))]
+    return tf.distribute.MirroredStrategy(names).scope() if len(names) > 1 else nullcontext()
+
+
+def compute_in(precision: str) -> None:
+    """Sets what layers that are built from now on compute in; their weights stay in 32 bits."""
+    import keras
+
+    keras.config.set_dtype_policy(precision)
+
+
+@contextmanager
+def unchanged(model: "keras.Model") -> Iterator[None]:
+    """Puts back the states of a network's random numbers: recurrent layers draw some even to predict."""
+    states = [variable for variable in model.variables if "int" in variable.dtype]
+    before = [np.asarray(state).copy() for state in states]
+    yield
+    for state, value in zip(states, before, strict=True):
+        state.assign(value)
+
+
 @contextmanager
 def _silenced() -> Iterator[None]:
     """Drops what native code writes to standard error: TensorFlow greets before it obeys its log level."""
@@ -48,16 +104,27 @@ def _silenced() -> Iterator[None]:
 
 
 def load(path: Path) -> "keras.Model":
-    """Loads a model in safe mode: no code that the file might carry is run.
+    """Loads the model that a stage wrote, in safe mode, with Keras freshly started.
 
     Raises:
         UserError: If the file is missing or is no such model.
     """
     start()
-    import keras
-
     if not path.exists():
         raise UserError(f"{path}: not found; run `dvc repro`, which makes it")
+    return read(path)
+
+
+def read(path: Path) -> "keras.Model":
+    """Loads a model in safe mode, that is, runs no code that the file might carry.
+
+    Unlike `load`, it leaves seeds and the numbering of layers as they are: a network may be built around it.
+
+    Raises:
+        UserError: If the file is no such model.
+    """
+    import keras
+
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         if not isinstance(model, keras.Model) or len(model.inputs or ()) != 1 or len(model.outputs) != 1:

@@ -1,6 +1,7 @@
 """Files that are either written whole or not at all, and what is kept of a run beside its results."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -40,6 +41,35 @@ def replacing(path: Path | str) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def alone(lock: Path, *written: Path) -> Iterator[None]:
+    """Lets one process at a time into the block, and removes what a killed one left beside what it wrote.
+
+    Args:
+        lock: A file that stands for the block; the lock on it ends with the process, however that ends.
+        written: What is written in the block, by `replacing`.
+
+    Raises:
+        UserError: If another process is there.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"{lock}: process {file.read().strip()} works here already; wait for it, or end it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        for path in written:
+            for scratch in path.parent.glob(f".{path.name}.*"):
+                shutil.rmtree(scratch, ignore_errors=True)
+        yield
 
 
 def write_json(path: Path | str, content: Any) -> None:

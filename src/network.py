@@ -36,6 +36,11 @@ class Input:
     layers: Layers = field(default_factory=list)
     vocabulary: list[str] = field(default_factory=list)
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Input":
+        """Returns what `Frame.to_json` described."""
+        return cls(**{**content, "shape": tuple(content["shape"])})
+
 
 @dataclass(frozen=True)
 class Output:
@@ -62,8 +67,7 @@ class Frame:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Frame":
         """Returns what `to_json` described."""
-        given = {**content["input"], "shape": tuple(content["input"]["shape"])}
-        return cls(Input(**given), Output(**content["output"]))
+        return cls(Input.from_json(content["input"]), Output(**content["output"]))
 
     def to_json(self) -> dict[str, Any]:
         """Returns both ends as JSON."""
@@ -80,7 +84,8 @@ class Frame:
         """Returns the network from `inputs` on, with its last layers behind `x`, (batch, features)."""
         import keras
 
-        x = keras.layers.Dense(self.output.units, activation=self.output.activation)(x)
+        # Probabilities are computed in 32 bits, whatever `fit.precision` says.
+        x = keras.layers.Dense(self.output.units, activation=self.output.activation, dtype="float32")(x)
         return keras.Model(inputs, _stack(x, self.output.layers, "objective.layers"), name=name)
 
 
@@ -106,18 +111,19 @@ def make(module: Any, name: str, arguments: dict[str, Any], key: str) -> Any:
     Raises:
         UserError: If Keras has no such class, or it does not take the arguments.
     """
-    bases = {"optimizer", "learningrateschedule", "layer"}
+    bases = {"optimizer", "learningrateschedule", "layer", "loss", "metric"}
     known = {
         found.lower(): found
         for found, kind in vars(module).items()
         if isinstance(kind, type) and found.lower() not in bases
     }
-    if name.lower() not in known:
+    wanted = name.lower().replace("_", "")
+    if wanted not in known:
         raise UserError(
             f"params.yaml: {key}: Keras has no {name!r}, expected one of "
-            f"{', '.join(sorted(known.values()))}{nearest(name.lower(), known)}"
+            f"{', '.join(sorted(known.values()))}{nearest(wanted, known)}"
         )
     try:
-        return getattr(module, known[name.lower()])(**arguments)
+        return getattr(module, known[wanted])(**arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"params.yaml: {key}: {known[name.lower()]} refuses its arguments: {error}") from None
+        raise UserError(f"params.yaml: {key}: {known[wanted]} refuses its arguments: {error}") from None

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -69,10 +77,35 @@ class Optimizer(BaseModel):
         raise ValueError("a number above 0, or a Keras schedule {name: CosineDecay, ...}")
 
 
+class Named(BaseModel):
+    """An object of Keras by its name; every further key is an argument of it. A name alone will do."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def split(self) -> tuple[str, dict[str, Any]]:
+        """Returns the name and the arguments."""
+        return self.name, dict(self.model_extra or {})
+
+
 class EarlyStopping(Section):
     """`fit.early_stopping:` training ends when validation loss has not improved for so many epochs."""
 
     patience: Annotated[int, Field(ge=1)] = 5
+
+
+class FineTune(Section):
+    """`fit.fine_tune:` a second phase that trains what `architecture: transfer` has frozen until then."""
+
+    after: Annotated[int, Field(ge=1)] = 4  # epochs of the first phase
+    start: str | None = None  # the layer of the backbone from which on; None: all of it
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
 
 
 class CheckpointEvery(Section):
@@ -87,13 +120,34 @@ class Fit(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     epochs: Annotated[int, Field(ge=1)] = 30
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 32  # auto: the most that memory holds
     optimizer: Optimizer = Optimizer()
+    loss: Named | None = None  # of Keras, with arguments such as label_smoothing; None: the objective's
+    metrics: list[Named] = []  # of Keras, beside the objective's
+    class_weight: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    augment: list[Annotated[dict[str, dict[str, Any]], Field(min_length=1)]] = []  # src/augmentation.py
+    fine_tune: FineTune | None = None
     early_stopping: EarlyStopping | None = EarlyStopping()
     checkpoint_every: CheckpointEvery = CheckpointEvery()  # a killed training goes on there, byte for byte
     deterministic: bool = True  # the same bytes from the same commit; off is faster on a GPU
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"  # weights stay in 32 bits
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu|gpus|[cg]pu:\d+(,\d+)*)$")] = "auto"
     jit_compile: bool = False  # XLA: measured slower on a CPU, often faster on a GPU
     steps_per_execution: Annotated[int, Field(ge=1)] = 10  # steps between two looks of Python
+    # src/monitors: names, or {name: {option: value}}. Who watches changes no model: no dump of `fit` has it.
+    monitors: Annotated[Any, Field(exclude=True)] = []
+
+
+class Search(Section):
+    """`search:` what `python -m src.train.search` tries; no stage reads it."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None  # None: 24; of a grid, all
+    sampler: Literal["grid", "random", "tpe"] | None = None  # None: grid if all are lists, else tpe
+    pruner: Literal["successive_halving", "hyperband", "median", "none"] = "successive_halving"
+    metric: str = "val_loss"  # of history.json, on the validation split
+    direction: Literal["minimize", "maximize"] | None = None  # None: losses and errors down, others up
+    storage: str | None = None  # None: SQLite, build/search/study.db
+    parameters: Annotated[dict[str, Any], Field(min_length=1)]  # key of params.yaml → its list or range
 
 
 class Report(Section):
@@ -130,6 +184,7 @@ class Params(Section):
     encode: Any = {}
     model: Any = {}
     fit: Fit = Fit()
+    search: Search | None = None
     report: Report = Report()
     gates: Any = {}
 
@@ -139,14 +194,25 @@ def load(path: Path | str = PATH) -> Params:
 
     Returns:
         The parameters; `encode` and `model` are the `Options` of the task and the architecture, `gates` a
-        `Gates`.
+        `Gates`, `fit.monitors` name → `Options`.
 
     Raises:
         UserError: If the file is missing, is not YAML, or holds a wrong key or value. All that is
             wrong is said at once, a line each.
     """
-    path = Path(path)
-    raw = _read(path)
+    return check(_read(Path(path)), path)
+
+
+def check(raw: dict[str, Any], name: Path | str) -> Params:
+    """Checks what was read from a params.yaml, as `load` does.
+
+    Args:
+        raw: Its content.
+        name: What to call it in an error.
+
+    Raises:
+        UserError: If a key or value is wrong.
+    """
     problems: list[str] = []
     try:
         params: Params | None = Params.model_validate(raw)
@@ -168,8 +234,10 @@ def load(path: Path | str = PATH) -> Params:
             pick("objectives", str(raw["objective"]))
         except UserError as error:
             problems.append(f"objective: {error}")
+    monitors = _monitors(raw["fit"].get("monitors"), problems) if isinstance(raw.get("fit"), dict) else {}
     if params is None or problems:
-        raise UserError("\n  ".join([f"{path}: {problems[0]}", *problems[1:]]))
+        raise UserError("\n  ".join([f"{name}: {problems[0]}", *problems[1:]]))
+    chosen["fit"] = params.fit.model_copy(update={"monitors": monitors})
     return params.model_copy(update=chosen)
 
 
@@ -221,6 +289,31 @@ def _gates(raw: Any, problems: list[str]) -> Gates:
         except ValidationError as error:
             problems += _problems(error, options, "gates", str(name))
     return Gates(rules, declared)
+
+
+def _monitors(raw: Any, problems: list[str]) -> dict[str, Any]:
+    """Checks `fit.monitors:`, each against its plug-in; what is wrong is added to `problems`."""
+    declared: dict[str, Any] = {}
+    if not isinstance(raw, list | None):
+        problems.append(f"fit.monitors: found {raw!r}, expected a list such as [tensorboard]")
+        raw = []
+    for entry in raw or []:
+        name, given = entry, None
+        if isinstance(entry, dict) and len(entry) == 1:
+            ((name, given),) = entry.items()
+        if not isinstance(name, str):
+            problems.append(f"fit.monitors: found {entry!r}, expected a name or {{name: {{option: value}}}}")
+        elif name in declared:
+            problems.append(f"fit.monitors: {name} is there twice, expected each monitor once")
+        else:
+            try:
+                options = pick("monitors", name).Options
+                declared[name] = options.model_validate(given or {})
+            except UserError as error:
+                problems.append(f"fit.monitors: {error}")
+            except ValidationError as error:
+                problems += _problems(error, options, "fit", "monitors", name)
+    return declared
 
 
 def _problems(error: ValidationError, schema: type[BaseModel], *section: str) -> list[str]:

@@ -8,7 +8,7 @@ build/prepared/data.json              counts, classes, hash, both ends of the ne
                                       what is odd about the data
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,8 +62,17 @@ class Batches:
     """Batches of a split for Keras, shuffled if a seed is given.
 
     The order is a function of seed and epoch alone, so an epoch can be repeated exactly, or gone on with
-    from its batch `first` on. Only one thread
-    gathers rows, ahead of the training, and tf.data's autotuner is off: on small batches it stalls.
+    from its batch `first` on. Only one thread gathers rows, ahead of the training, and tf.data's autotuner
+    is off: on small batches it stalls.
+
+    Args:
+        split: Whose examples.
+        size: Examples of a batch.
+        seed: Of the order.
+        epoch: From 0 on.
+        first: The batch to begin with.
+        classes: How many there are, where labels are wanted as probabilities of each.
+        change: (inputs, labels, epoch, batch) → both, changed: augmentation.
     """
 
     split: Split
@@ -71,6 +80,8 @@ class Batches:
     seed: int | None = None
     epoch: int = 0
     first: int = 0
+    classes: int | None = None
+    change: Callable[[np.ndarray, np.ndarray, int, int], tuple[np.ndarray, np.ndarray]] | None = None
 
     def order(self) -> np.ndarray:
         """Returns the order of the examples in this epoch, (examples,) int64."""
@@ -81,9 +92,14 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Yields (inputs, labels) batches of one epoch; the last one may be smaller."""
         order = self.order()
-        for start in range(self.first * self.size, len(order), self.size):
-            rows = order[start : start + self.size]
-            yield self.split.inputs[rows], self.split.labels[rows]
+        for number in range(self.first, len(self)):
+            rows = order[number * self.size : (number + 1) * self.size]
+            inputs, labels = self.split.inputs[rows], self.encode(self.split.labels[rows])
+            yield (inputs, labels) if self.change is None else self.change(inputs, labels, self.epoch, number)
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Returns labels as the loss takes them: (examples, classes) float32 where `classes` is given."""
+        return labels if self.classes is None else np.eye(self.classes, dtype=np.float32)[labels]
 
     def __len__(self) -> int:
         """Returns the number of batches of an epoch."""
@@ -96,7 +112,7 @@ class Batches:
         def spec(array: np.ndarray) -> tf.TensorSpec:
             return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
 
-        signature = (spec(self.split.inputs), spec(self.split.labels))
+        signature = (spec(self.split.inputs), spec(self.encode(self.split.labels[:1])))
         dataset = tf.data.Dataset.from_generator(lambda: iter(self), output_signature=signature)
         options = tf.data.Options()
         options.autotune.enabled = False

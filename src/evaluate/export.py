@@ -60,6 +60,7 @@ def convert(model: "keras.Model", path: Path) -> None:
     # Keras exports only what was called once since it was loaded.
     model(keras.tree.map_structure(_blank, model.input))
     _teach_spectra()
+    _teach_scalars()
     raw = path.with_name(f"raw.{path.name}")
     try:
         with warnings.catch_warnings():
@@ -105,6 +106,25 @@ def _teach_spectra() -> None:
             known = {"shapes": [graph.get_shape(node.output[0])], "dtypes": [graph.get_dtype(frames)]}
             graph.remove_node(node.name)
             graph.make_node("MatMul", [frames, matrix], outputs=node.output, **known)
+
+
+def _teach_scalars() -> None:
+    """Teaches the converter's optimizer that a single number added to a convolution is no bias of it.
+
+    MobileNetV3 adds such numbers; the optimizer fails on them, says so at length, and leaves the graph slow.
+    """
+    from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
+
+    handle = TransposeOptimizer._add_handler
+
+    def add(self: Any, transpose: Any, node: Any) -> Any:
+        constant = node.inputs[1]
+        if constant.is_const() and constant.get_tensor_value(as_list=False).ndim == 0:
+            return self._handle_node_having_branches(transpose, node)
+        return handle(self, transpose, node)
+
+    if handle.__name__ != add.__name__:
+        TransposeOptimizer._add_handler = add
 
 
 def _blank(tensor: "keras.KerasTensor") -> np.ndarray:

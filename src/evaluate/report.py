@@ -1,7 +1,7 @@
 """Makes one self-contained page that shows the model, its training, its mistakes and its data.
 
-in:   params.yaml (report), build/prepared/, src/models/{history,diagnosis,metrics,inference}.json,
-      src/models/predictions.parquet
+in:   params.yaml (report), build/prepared/, build/augmented.npz, src/models/predictions.parquet,
+      src/models/{history,diagnosis,metrics,inference}.json
 out:  src/models/report/index.html and its pictures as files: curves.png, predictions.png (the confusion
       matrix, or predicted against true), correct_predictions.png, incorrect_predictions.png
 
@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from src import command, params, prepared
+from src import command, diagram, params, prepared
 from src.files import read_json, replacing
 from src.pictures import GREY, WIDTH, draw_curves, draw_examples, draw_layers, encode_png
 from src.plugin import pick
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MODELS = Path("src/models")
 REPORT = MODELS / "report"
+AUGMENTED = Path("build/augmented.npz")
 TEMPLATE = Path(__file__).with_suffix(".html")
 SAMPLES = 8  # of each class
 MOST_CLASSES = 30  # whose samples are shown
@@ -79,6 +80,13 @@ def main() -> None:
     draw = draw_examples if data["names"] is None else draw_samples
     pictures["samples"] = (samples.attrs["caption"], draw(encoder, task.CELL, train.inputs, samples))
     tables |= tabulate("samples", encoder, train.inputs, samples)
+    changed, augmented = open_augmented()
+    if len(changed):
+        pictures["augmented"] = (
+            augmented.attrs["caption"],
+            draw_samples(encoder, task.CELL, changed, augmented),
+        )
+        tables |= tabulate("augmented", encoder, changed, augmented)
     images = {name: (caption, encode_png(figure)) for name, (caption, figure) in pictures.items()}
 
     for file, name in files.items():
@@ -124,6 +132,17 @@ def choose_numbers(labels: pd.Series) -> pd.DataFrame:
     return samples
 
 
+def open_augmented() -> tuple[np.ndarray, pd.DataFrame]:
+    """Returns training examples, each as it is and as the network saw it, and a title for each."""
+    with np.load(AUGMENTED, allow_pickle=False) as arrays:
+        inputs = arrays["inputs"]
+    count, versions = inputs.shape[:2]
+    titles = [f"example {number}" for number in range(1, count + 1) for _ in range(versions)]
+    samples = pd.DataFrame({"title": titles})
+    samples.attrs["caption"] = f"As it is, and in the first {versions - 1} epochs"
+    return inputs.reshape(-1, *inputs.shape[2:]), samples
+
+
 def draw_samples(
     encoder: Any, cell: tuple[float, float], inputs: np.ndarray, samples: pd.DataFrame
 ) -> "Figure":
@@ -163,12 +182,14 @@ def render(
     verdicts: list[dict[str, Any]],
 ) -> str:
     """Fills the page's template; the pictures stand in it as data URIs, so that it needs no other file."""
+    inference = read_json(MODELS / "inference.json")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text()).render(
         title=settings.report.title,
         data=data,
         metrics=read_json(MODELS / "metrics.json"),
-        inference=read_json(MODELS / "inference.json"),
+        inference=inference,
+        diagram=diagram.draw(inference["layers"]),
         images={
             name: (caption, "data:image/png;base64," + base64.b64encode(png).decode())
             for name, (caption, png) in images.items()

@@ -8,7 +8,9 @@ out:  src/models/metrics.json, src/models/predictions.parquet (a row for each te
 python -m src.evaluate.score
 """
 
+import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,13 +99,36 @@ def describe(
 
 
 def describe_layer(layer: "keras.Layer") -> dict[str, Any]:
-    """Returns a layer's name, class, output shape (without the batch) and number of parameters."""
-    return {
+    """Returns a layer's name, class, output shape (without the batch), parameters, and the layers before it.
+
+    One that is a model of its own, such as a backbone, has `layers` too.
+    """
+    import keras
+
+    described = {
         "name": layer.name,
         "type": type(layer).__name__,
         "shape": list(layer.output.shape[1:]),
         "parameters": layer.count_params(),
+        "trainable_parameters": sum(math.prod(weight.shape) for weight in layer.trainable_weights),
+        "inputs": list(dict.fromkeys(name_sources(layer))),
     }
+    if isinstance(layer, keras.Model):
+        described["layers"] = [describe_layer(inner) for inner in layer.layers]
+    return described
+
+
+def name_sources(operation: "keras.Operation") -> Iterator[str]:
+    """Yields the layers that one takes its input from, straight or through bare operations, by name."""
+    import keras
+
+    # `operation.input` would be the inner one where the layer is a model.
+    for tensor in operation._inbound_nodes[0].input_tensors:
+        source = tensor._keras_history.operation
+        if isinstance(source, keras.Layer):
+            yield source.name
+        else:
+            yield from name_sources(source)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What makes the model: prepare, then fit."""
+"""What makes the model: prepare, then fit, with the files that it stands on."""

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from src import engine
 from src.checkpoint import Progress
 from src.diagnosis import Verdict, broken_sentence, diagnose, kernel_ridge
 from src.files import write_json
 from src.params import Fit
-from src.prepared import Split
+from src.prepared import Batches
 
 if TYPE_CHECKING:
     import keras
@@ -37,18 +38,18 @@ class Doctor:
 
     Args:
         model: The compiled network, its weights as they are before the first step.
-        train: The training split.
+        batches: Of the training split.
         fit: The `fit:` section.
     """
 
-    def __init__(self, model: "keras.Model", train: Split, fit: Fit) -> None:
+    def __init__(self, model: "keras.Model", batches: Batches, fit: Fit) -> None:
+        train, steps = batches.split, len(batches)
         rows = _spaced(len(train), PROBE)
-        self.probe = Probe(model, train.inputs[rows], train.labels[rows])
-        steps = math.ceil(len(train) / fit.batch_size)
+        self.probe = Probe(model, train.inputs[rows], batches.encode(train.labels[rows]))
         self.together = min(fit.steps_per_execution, steps)
         self.every = max(1, math.ceil(len(rows) / (SHARE * len(train))))
         self.facts = {
-            **learn_facts(model, self.probe, train),
+            **learn_facts(model, self.probe, batches),
             "examples": len(train),
             "epochs": fit.epochs,
             "steps": steps,
@@ -112,14 +113,15 @@ def finding(progress: Progress) -> str:
     return next(("; " + broken_sentence(record) for record in progress.examined if "broken" in record), "")
 
 
-def learn_facts(model: "keras.Model", probe: "Probe", train: Split) -> dict[str, Any]:
+def learn_facts(model: "keras.Model", probe: "Probe", batches: Batches) -> dict[str, Any]:
     """Returns what the training data lets one expect, as src/diagnosis.py has it.
 
     Args:
         model: The compiled network.
         probe: Of it.
-        train: The training split, of which a sample is taken.
+        batches: Of the training split, of which a sample is taken.
     """
+    train = batches.split
     rows = _spaced(len(train), SAMPLE)
     raw, labels = np.asarray(train.inputs[rows]), np.asarray(train.labels[rows])
     features = probe.features(raw)
@@ -134,7 +136,8 @@ def learn_facts(model: "keras.Model", probe: "Probe", train: Split) -> dict[str,
             predictions = predictions.clip(0.01, 0.99)
         if one_of_many:
             predictions = predictions / predictions.sum(axis=1, keepdims=True)
-        return float(model.compute_loss(y=labels, y_pred=predictions.astype(np.float32), training=False))
+        given = batches.encode(labels)
+        return float(model.compute_loss(y=given, y_pred=predictions.astype(np.float32), training=False))
 
     prior = loss(np.broadcast_to(targets.mean(axis=0), targets.shape))
     varied = bool(known and (features != features[:1]).any())
@@ -177,7 +180,8 @@ class Probe:
         trained = [variable.path for variable in self.model.trainable_variables]
         if self.look is None or trained != self.trained:
             self.trained, self.look = trained, tf.function(self._look, autograph=False)
-        loss, seen, sizes = self.look(tf.constant(self.inputs), tf.constant(self.labels))
+        with engine.unchanged(self.model):
+            loss, seen, sizes = self.look(tf.constant(self.inputs), tf.constant(self.labels))
         layers: dict[str, dict[str, Any]] = {layer.name: {} for layer in self.layers}
         self.overflown = {name for name, numbers in seen.items() if not numbers.pop("finite")}
         for name, numbers in seen.items():

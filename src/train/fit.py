@@ -2,7 +2,8 @@
 
 in:   params.yaml (architecture, model, fit), build/prepared/
 out:  src/models/model.keras, src/models/history.json (a record for each epoch, written as it ends: `dvc plots
-      show` draws a training that runs), src/models/diagnosis.json (src/train/doctor.py);
+      show` draws a training that runs), src/models/diagnosis.json (src/train/doctor.py),
+      build/augmented.npz (what the network saw of some examples);
       build/checkpoint.npz while it runs: what was killed goes on there
 
 python -m src.train.fit
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from src import checkpoint, command, engine, params, prepared
+from src import augmentation, checkpoint, command, engine, params, prepared, watching
 from src.errors import UserError
-from src.files import read_json, write_json
-from src.network import Frame, make
+from src.files import alone, read_json, replacing, write_json
+from src.network import Input
 from src.plugin import pick
+from src.train import batch_size, compiling
 from src.train.doctor import Doctor, finding
 
 if TYPE_CHECKING:
@@ -28,104 +30,95 @@ if TYPE_CHECKING:
 
 MODEL = Path("src/models/model.keras")
 HISTORY = Path("src/models/history.json")
+AUGMENTED = Path("build/augmented.npz")
+LOCK = Path("build/fit.lock")  # a training that outlives a `dvc repro` that was killed is not alone
 FEW = 10  # steps of an epoch
+SHOWN, VERSIONS = 6, 5  # examples whose augmentation the report shows, in so many epochs
 
 
 def main() -> None:
     """Runs the stage."""
+    with alone(LOCK, MODEL, HISTORY, AUGMENTED, checkpoint.PATH):
+        run()
+
+
+def run() -> None:
+    """Trains as params.yaml says."""
     settings = params.load()
+    fit = settings.fit
     train, validation = prepared.Split.open("train"), prepared.Split.open("validation")
     data = read_json(prepared.FOLDER / "data.json")
     objective = pick("objectives", data["objective"])
+    size = fit.batch_size
+    if size == "auto":  # measured before Keras is here: both would not fit the memory of a GPU
+        size = checkpoint.saved_batch_size(checkpoint.owner(settings)) or batch_size.measure()
 
-    engine.start(settings.fit.seed, settings.fit.deterministic)
-    frame = Frame.from_json(data["network"])
-    model = pick("architectures", settings.architecture).build(frame, settings.model)
-    batches = prepared.Batches(train, settings.fit.batch_size, settings.fit.seed)
-    compile_model(model, objective, settings.fit, len(batches))
+    engine.start(fit.seed, fit.deterministic)
+    augment = augmentation.Augmenter(fit.augment, Input.from_json(data["network"]["input"]), fit.seed)
+    classes = compiling.classes(objective, fit, data, augment.mixes)
+    batches = prepared.Batches(
+        train, size, fit.seed, classes=classes, change=augment if fit.augment else None
+    )
+    checks = prepared.Batches(validation, size, classes=classes)
     if len(batches) < FEW:
         print(
             f"warning: {len(train):,} training examples are {len(batches)} steps in each epoch, few to learn "
-            f"from; a smaller fit.batch_size than {settings.fit.batch_size} makes more of them"
+            f"from; a smaller fit.batch_size than {size} makes more of them"
         )
 
-    keeper = checkpoint.Keeper(model, settings.fit, checkpoint.owner(settings))
-
-    physician = Doctor(model, train, settings.fit)
-
     def watch(progress: checkpoint.Progress) -> None:
-        write_json(HISTORY, progress.history)
+        if progress.history:
+            write_json(HISTORY, progress.history)
+            monitors.epoch(progress.history)
         physician.watch(progress)
 
-    history = train_model(model, batches, validation, settings.fit, keeper, watch)
+    with engine.place(fit.device):
+        engine.compute_in(fit.precision)
+        model = compiling.build(settings, data)
+        compiling.compile_model(model, objective, fit, len(batches), augment.mixes)
+
+        def enter(phase: int) -> None:
+            compiling.fine_tune(model, settings, objective, len(batches), augment.mixes)
+
+        keeper = checkpoint.Keeper(model, fit, checkpoint.owner(settings), enter)
+        weights = compiling.class_weights(fit.class_weight, train.labels, data["names"], objective)
+        physician = Doctor(model, batches, fit)
+        monitors = watching.start(settings, model, objective, validation, data["names"])
+        with monitors:
+            history = train_model(model, batches, checks, fit, keeper, watch, weights)
+    if fit.precision != "float32":  # what is saved computes in 32 bits, whoever runs it
+        trained = model.get_weights()
+        engine.start(fit.seed, fit.deterministic)
+        model = compiling.build(settings, data)
+        model.set_weights(trained)
     engine.save(model, MODEL)
     write_json(HISTORY, history)
+    write_augmented(batches)
     physician.write(keeper.progress)
     checkpoint.PATH.unlink(missing_ok=True)
     best = min(history, key=lambda epoch: epoch["val_loss"])
     print(f"{MODEL}: epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
 
 
-def compile_model(model: "keras.Model", objective: Any, fit: params.Fit, steps: int) -> None:
-    """Compiles the model with the objective's loss and metrics.
-
-    Args:
-        model: The network.
-        objective: A file of src/objectives.
-        fit: The `fit:` section.
-        steps: Steps of one epoch.
-    """
-    model.compile(
-        optimizer=make_optimizer(fit.optimizer, steps * fit.epochs),
-        loss=objective.LOSS,
-        metrics=objective.METRICS,
-        jit_compile=fit.jit_compile,
-        steps_per_execution=min(fit.steps_per_execution, steps),
-    )
-
-
-def make_optimizer(chosen: params.Optimizer, steps: int) -> "keras.Optimizer":
-    """Makes a Keras optimizer, and its learning-rate schedule, by name and arguments.
-
-    Args:
-        chosen: The `fit.optimizer:` section. In a schedule, an argument that ends in `steps` may be a
-            fraction: that share of the whole training.
-        steps: Steps of the whole training.
-
-    Raises:
-        UserError: If Keras has no such optimizer or schedule, or it does not take the arguments.
-    """
-    import keras
-
-    config = chosen.model_dump(exclude={"name"})
-    if isinstance(config["learning_rate"], dict):
-        schedule: dict[str, Any] = {
-            key: math.ceil(value * steps) if key.endswith("steps") and isinstance(value, float) else value
-            for key, value in config["learning_rate"].items()
-        }
-        name = schedule.pop("name")
-        key = "fit.optimizer.learning_rate"
-        config["learning_rate"] = make(keras.optimizers.schedules, name, schedule, key)
-    return make(keras.optimizers, chosen.name, config, "fit.optimizer")
-
-
 def train_model(
     model: "keras.Model",
     batches: prepared.Batches,
-    validation: prepared.Split,
+    validation: prepared.Batches,
     fit: params.Fit,
     keeper: checkpoint.Keeper,
     watch: Callable[[checkpoint.Progress], None] = lambda progress: None,
+    class_weight: dict[int, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Trains, and leaves the model with the weights of the epoch whose validation loss was best.
 
     Args:
         model: The compiled network.
         batches: Of the training split.
-        validation: The validation split.
+        validation: Of the validation split.
         fit: The `fit:` section.
         keeper: Writes checkpoints, and has the one to go on from.
         watch: Called at the end of each epoch, before its checkpoint is written.
+        class_weight: Of each class in the loss.
 
     Returns:
         A record for each epoch: `epoch` from 1 on, losses, metrics and the learning rate at its end.
@@ -135,10 +128,15 @@ def train_model(
     """
     import keras
 
-    # Builds what a checkpoint holds: Keras makes the variables of optimizer and metrics when they are used.
-    model.optimizer.build(model.trainable_variables)
-    model.test_on_batch(*next(iter(batches)))
+    def measure() -> None:
+        """Makes what a checkpoint holds: Keras makes the variables of optimizer and metrics when used."""
+        model.optimizer.build(model.trainable_variables)
+        model.test_on_batch(*next(iter(batches)))
+
+    measure()
     progress = keeper.begin()
+    if not progress.history and not progress.step:
+        progress.batch_size = batches.size
 
     class Watch(keras.callbacks.Callback):
         """Keeps history, checkpoints and the best weights, and stops when they get no better.
@@ -160,14 +158,21 @@ def train_model(
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             rate = float(model.optimizer.learning_rate)
             record = {name: float(value) for name, value in logs.items()} | {"learning_rate": rate}
-            if all(map(math.isfinite, record.values())):  # an epoch that ended the training is none to plot
+            finite = all(map(math.isfinite, record.values()))
+            if finite:  # an epoch that ended the training is none to plot
                 progress.history.append({"epoch": epoch + 1, **record})
             progress.waited += 1
             if record["val_loss"] < (math.inf if progress.best_loss is None else progress.best_loss):
                 progress.best_loss, progress.waited = record["val_loss"], 0
                 progress.best_weights = model.get_weights()
-            model.stop_training |= is_over(progress, fit)
             progress.epoch = epoch + 1
+            patience = fit.early_stopping.patience if fit.early_stopping else math.inf
+            over = progress.waited >= patience or progress.epoch >= fit.epochs
+            if fit.fine_tune and not progress.phase and (over or progress.epoch >= fit.fine_tune.after):
+                progress.phase, progress.waited = 1, 0
+                over = progress.epoch >= fit.epochs
+            progress.ended = over or not finite
+            model.stop_training |= progress.ended
             watch(progress)  # which sees how far the epoch came
             progress.step = 0
             if keeper.due(progress):
@@ -175,18 +180,28 @@ def train_model(
 
     begun = [np.asarray(variable) for variable in model.metrics_variables]
     batches.first = progress.step
-    # A training that was killed within an epoch ends that epoch first.
-    for end in [progress.epoch + 1, fit.epochs] if progress.step else [fit.epochs]:
-        if progress.epoch < end and not is_over(progress, fit):
-            model.fit(
-                batches.stream(),
-                validation_data=validation.batches(fit.batch_size),
-                initial_epoch=progress.epoch,
-                epochs=end,
-                callbacks=[Watch(), keras.callbacks.TerminateOnNaN()],
-                shuffle=False,  # the batches shuffle themselves
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
+    phase = progress.phase
+    while not progress.ended:
+        if progress.phase != phase:  # the backbone is trained too, from where it was best
+            phase = progress.phase
+            model.set_weights(progress.best_weights)
+            keeper.enter(phase)
+            measure()
+        end = fit.epochs
+        if batches.first:  # a training that was killed within an epoch ends that epoch first
+            end = progress.epoch + 1
+        elif fit.fine_tune and not phase:
+            end = min(end, fit.fine_tune.after)
+        model.fit(
+            batches.stream(),
+            validation_data=validation.stream(),
+            initial_epoch=progress.epoch,
+            epochs=end,
+            callbacks=[Watch(), keras.callbacks.TerminateOnNaN()],
+            class_weight=class_weight,
+            shuffle=False,  # the batches shuffle themselves
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
         batches.first = 0
     if not progress.best_weights:
         raise UserError(
@@ -197,9 +212,16 @@ def train_model(
     return progress.history
 
 
-def is_over(progress: checkpoint.Progress, fit: params.Fit) -> bool:
-    """Whether validation loss has not improved for as long as `fit.early_stopping` waits."""
-    return fit.early_stopping is not None and progress.waited >= fit.early_stopping.patience
+def write_augmented(batches: prepared.Batches) -> None:
+    """Writes some training examples as they are, and as the network saw them in the first epochs.
+
+    `inputs` in AUGMENTED: (examples, 1 + epochs, …); no example where there is no augmentation.
+    """
+    count, change = SHOWN if batches.change else 0, batches.change
+    inputs, labels = batches.split.inputs[:count], batches.encode(batches.split.labels[:count])
+    seen = [change(inputs, labels, epoch, 0)[0] for epoch in range(VERSIONS)] if change else []
+    with replacing(AUGMENTED) as temporary, open(temporary, "wb") as file:
+        np.savez(file, inputs=np.stack([inputs, *seen], axis=1))
 
 
 if __name__ == "__main__":

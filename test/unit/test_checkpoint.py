@@ -9,7 +9,7 @@ import pytest
 
 from src import checkpoint, engine, params, prepared
 from src.objectives import classification
-from src.train import fit
+from src.train import compiling, fit
 
 EPOCHS = 4
 STEPS = 5
@@ -69,7 +69,7 @@ def train(workspace, split):
         ]
         model = keras.Sequential([keras.Input((3,)), *layers])
         batches = prepared.Batches(split, 8, 0)
-        fit.compile_model(model, classification, chosen, len(batches))
+        compiling.compile_model(model, classification, chosen, len(batches))
         keeper = checkpoint.Keeper(model, chosen, belongs or {})
         due, steps = keeper.due, iter(range(1, 1000))
 
@@ -79,7 +79,7 @@ def train(workspace, split):
             return due(progress)
 
         keeper.due = killed  # type: ignore[method-assign]
-        history = fit.train_model(model, batches, split, chosen, keeper)
+        history = fit.train_model(model, batches, prepared.Batches(split, 8), chosen, keeper)
         return history, [np.asarray(variable) for variable in model.variables]
 
     return run

@@ -13,7 +13,8 @@ from src.architectures import cnn, mlp, rnn
 from src.errors import UserError
 from src.network import Frame, Input, Output
 from src.objectives import classification, regression
-from src.train import doctor, fit
+from src.prepared import Batches
+from src.train import compiling, doctor, fit
 
 CLASSES = Output(10, "softmax")
 PIXELS = Input((8, 8, 1), "uint8", [{"Rescaling": {"scale": 1 / 16}}])
@@ -47,7 +48,7 @@ def perceptron(objective: Any = classification, **options: Any) -> Any:
 
 
 def compiled(model: Any, objective: Any = classification) -> Any:
-    fit.compile_model(model, objective, params.Fit(), 10)
+    compiling.compile_model(model, objective, params.Fit(), 10)
     return model
 
 
@@ -188,7 +189,7 @@ def test_every_kind_of_network_is_looked_into_and_left_as_it_was(kind):
     model = compiled(build(Frame(given, CLASSES)))
     model.optimizer.build(model.trainable_variables)
     before = content(model)
-    watching = doctor.Doctor(model, split(inputs, labels), params.Fit())
+    watching = doctor.Doctor(model, Batches(split(inputs, labels), 32), params.Fit())
     watching.watch(checkpoint.Progress(epoch=1, history=[{"epoch": 1, "loss": 2.0, "val_loss": 2.0}]))
     assert content(model) == before
 
@@ -203,7 +204,7 @@ def test_every_kind_of_network_is_looked_into_and_left_as_it_was(kind):
 
 
 def test_the_prior_is_the_loss_of_a_constant_guess(digits):
-    facts = doctor.Doctor(perceptron(hidden=[]), numbers(digits), params.Fit()).facts
+    facts = doctor.Doctor(perceptron(hidden=[]), Batches(numbers(digits), 32), params.Fit()).facts
     shares = np.bincount(digits.labels) / len(digits)
     assert facts["prior"] == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-3)
     assert facts["simple"] < 0.5 * facts["prior"]
@@ -215,7 +216,7 @@ def test_the_prior_of_numbers_is_their_variance():
     frame = Frame(Input((10,), "float32"), Output(1, "linear"))
     model = compiled(mlp.build(frame, mlp.Options()), regression)
     facts = doctor.Doctor(
-        model, split(inputs.astype(np.float32), labels.astype(np.float32)), params.Fit()
+        model, Batches(split(inputs.astype(np.float32), labels.astype(np.float32)), 32), params.Fit()
     ).facts
     assert facts["prior"] == pytest.approx(labels.var(), rel=1e-3)
     assert 0.4 < facts["simple"] / facts["prior"] < 0.7
@@ -228,7 +229,7 @@ def test_inputs_that_are_constant_or_no_numbers_are_said(digits, capsys, change,
     data = numbers(digits)
     with np.errstate(all="ignore"):
         data = split(change(data.inputs), data.labels)
-    facts = doctor.Doctor(perceptron(hidden=[4]), data, params.Fit()).facts
+    facts = doctor.Doctor(perceptron(hidden=[4]), Batches(data, 32), params.Fit()).facts
     assert said.items() <= facts.items()
     assert "warning: " in capsys.readouterr().out  # before the first step
 
@@ -250,9 +251,9 @@ def train(workspace, digits):
         options = mlp.Options(hidden=[16], batch_normalization=True, dropout=0.3)
         model = mlp.build(Frame(NUMBERS, CLASSES), options)
         data = numbers(digits)
-        batches = prepared.Batches(data, chosen.batch_size, 0)
-        fit.compile_model(model, classification, chosen, len(batches))
-        watching = doctor.Doctor(model, data, chosen) if watched else None
+        batches = Batches(data, 32, 0)
+        compiling.compile_model(model, classification, chosen, len(batches))
+        watching = doctor.Doctor(model, batches, chosen) if watched else None
         keeper = checkpoint.Keeper(model, chosen, {})
 
         def watch(progress: checkpoint.Progress) -> None:
@@ -261,7 +262,7 @@ def train(workspace, digits):
             if progress.epoch - 1 == kill_after:
                 raise KilledError
 
-        history = fit.train_model(model, batches, data, chosen, keeper, watch)
+        history = fit.train_model(model, batches, Batches(data, 32), chosen, keeper, watch)
         if watching:
             watching.write(keeper.progress)
         written = doctor.PATH.read_bytes() if watching else b""

@@ -1,13 +1,16 @@
 """`fit:` in params.yaml becomes a Keras optimizer, its schedule, and a training that ends well."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from src import checkpoint, engine, params, prepared
 from src.errors import UserError
-from src.objectives import classification
-from src.train import fit
+from src.objectives import classification, multilabel, regression
+from src.train import compiling, fit
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -17,7 +20,7 @@ def started():
 
 
 def optimizer(steps: int = 1000, **chosen):
-    return fit.make_optimizer(params.Optimizer(**chosen), steps)
+    return compiling.make_optimizer(params.Optimizer(**chosen), steps)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,103 @@ def test_what_keras_refuses_is_one_sentence_with_the_key(chosen, start, within):
     assert "\n" not in str(error.value)
 
 
+# ── Losses, metrics, weights ───────────────────────────────────────────────────────────────────────────
+
+
+def compiled(objective: Any = classification, mixes: bool = False, **chosen: Any) -> Any:
+    """A network of three classes, compiled as `fit:` says."""
+    import keras
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, activation="softmax")])
+    compiling.compile_model(model, objective, params.Fit.model_validate(chosen), 10, mixes)
+    return model
+
+
+PROBABILITIES = {
+    "smoothed labels": ({"loss": {"name": "CategoricalCrossentropy", "label_smoothing": 0.1}}, True),
+    "a loss by its name alone": ({"loss": "categorical_focal_crossentropy"}, True),
+    "a metric of probabilities": ({"metrics": ["AUC", {"name": "F1Score", "average": "macro"}]}, True),
+    "positions": ({"metrics": [{"name": "SparseTopKCategoricalAccuracy", "k": 2}]}, False),
+    "nothing": ({}, False),
+}
+
+
+@pytest.mark.parametrize(("chosen", "probabilities"), PROBABILITIES.values(), ids=PROBABILITIES)
+def test_labels_are_given_as_the_loss_and_the_metrics_take_them(chosen, probabilities):
+    fit_section = params.Fit.model_validate(chosen)
+    assert compiling.one_hot(classification, fit_section) is probabilities
+    labels = np.array([0, 2, 1, 2])
+    model = compiled(**chosen)
+    given = np.eye(3, dtype=np.float32)[labels] if probabilities else labels
+    logs = model.test_on_batch(np.ones((4, 3), np.float32), given, return_dict=True)
+    assert {"loss", "accuracy"} <= set(logs)
+    assert len(logs) == 2 + len(chosen.get("metrics", []))
+
+
+def test_a_smoothed_loss_is_that_of_smoothed_labels():
+    model = compiled(loss={"name": "CategoricalCrossentropy", "label_smoothing": 0.3})
+    inputs, labels = np.random.default_rng(0).normal(size=(6, 3)), np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    outputs = np.asarray(model(inputs))
+    expected = -((0.7 * labels + 0.1) * np.log(outputs)).sum(axis=1).mean()
+    assert model.test_on_batch(inputs, labels)[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_numbers_and_several_labels_are_given_as_they_are():
+    for objective in (regression, multilabel):
+        assert not compiling.one_hot(objective, params.Fit.model_validate({"metrics": ["AUC"]}))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "mixes", "message"),
+    [
+        ({"loss": "crossentropie"}, False, "fit.loss: Keras has no 'crossentropie'"),
+        ({"loss": {"name": "Huber", "delt": 1}}, False, "fit.loss: Huber refuses its arguments"),
+        ({"metrics": ["F1Scor"]}, False, "fit.metrics: Keras has no 'F1Scor'.*'f1score'"),
+        ({"loss": "SparseCategoricalCrossentropy"}, True, "fit: SparseCategoricalCrossentropy takes the pos"),
+        (
+            {"loss": "CategoricalCrossentropy", "metrics": ["SparseCategoricalAccuracy"]},
+            False,
+            "fit: SparseCategoricalAccuracy takes .*CategoricalCrossentropy takes a probability",
+        ),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_one_sentence(chosen, mixes, message):
+    with pytest.raises(UserError, match=rf"^params\.yaml: {message}"):
+        compiled(mixes=mixes, **chosen)
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    labels = np.random.default_rng(0).choice(3, 60, p=[0.7, 0.2, 0.1])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    found = compiling.class_weights("balanced", labels, ["a", "b", "c"], classification)
+    assert found is not None
+    assert [found[position] for position in range(3)] == pytest.approx(expected.tolist())
+
+
+def test_weights_by_name_are_1_where_none_is_given():
+    labels = np.array([0, 1, 2])
+    assert compiling.class_weights({"b": 4.0}, labels, ["a", "b", "c"], classification) == {0: 1, 1: 4, 2: 1}
+    with pytest.raises(UserError, match=r"^params\.yaml: fit\.class_weight: there is no class 'dogs'.*'dog'"):
+        compiling.class_weights({"dogs": 4.0}, labels, ["cat", "dog", "cow"], classification)
+    for objective, names in ((regression, None), (multilabel, ["a", "b"])):
+        with pytest.raises(
+            UserError, match=r"fit\.class_weight: found objective .*, expected classification"
+        ):
+            compiling.class_weights("balanced", np.zeros((3, 2)), names, objective)
+
+
+def test_there_is_no_gpu_where_there_is_none():
+    import tensorflow as tf
+
+    assert not tf.config.list_physical_devices("GPU"), "this test is for a machine without"
+    for device in ("gpu", "gpus", "gpu:1"):
+        with pytest.raises(UserError, match=rf"^params\.yaml: fit\.device: found '{device}', but .* no GPU"):
+            engine.place(device)
+    for device in ("auto", "cpu"):
+        with engine.place(device):
+            assert compiled() is not None
+
+
 # ── Training ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -108,10 +208,10 @@ def train(split, workspace):
         engine.start(0)
         chosen = params.Fit.model_validate(settings)
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation="softmax")])
-        batches = prepared.Batches(split, chosen.batch_size, chosen.seed)
-        fit.compile_model(model, classification, chosen, len(batches))
+        batches = prepared.Batches(split, 32, chosen.seed)
+        compiling.compile_model(model, classification, chosen, len(batches))
         keeper = checkpoint.Keeper(model, chosen, {})
-        return fit.train_model(model, batches, split, chosen, keeper), model
+        return fit.train_model(model, batches, prepared.Batches(split, 32), chosen, keeper), model
 
     return run
 

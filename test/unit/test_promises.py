@@ -35,6 +35,8 @@ FOLDERS = sorted(file.parent.name for file in SRC.glob("*/__init__.py") if PROMI
 PLUGINS = [(folder, name) for folder in FOLDERS for name in names(folder)]
 RECIPES = sorted((SRC.parent / "recipes").glob("*.yaml"))
 SPOOL = tempfile.TemporaryDirectory()
+# What a network is built with here where its defaults would download something.
+OFFLINE = {"transfer": {"backbone": str(SRC.parent / "datasets/backbones/fashion-8.keras")}}
 LABELS = {
     objectives.infer(labels): labels
     for labels in (
@@ -202,6 +204,7 @@ def test_what_an_encoder_made_can_be_shown_to_people(name):
 def test_an_architecture_builds_a_keras_model_of_keras_layers_for_some_task(name):
     engine.start()
     module = pick("architectures", name)
+    options = module.Options(**OFFLINE.get(name, {}))
     built = 0
     for task in names("tasks"):
         encoder = encoder_of(task)
@@ -210,7 +213,7 @@ def test_an_architecture_builds_a_keras_model_of_keras_layers_for_some_task(name
         frame = Frame(inputs, Output(7, "softmax"))
         assert Frame.from_json(json.loads(json.dumps(frame.to_json()))) == frame
         try:
-            model = module.build(frame, module.Options())
+            model = module.build(frame, options)
         except UserError:  # not for this kind of input
             continue
         built += 1
@@ -224,7 +227,7 @@ def test_an_architecture_builds_a_keras_model_of_keras_layers_for_some_task(name
         assert outputs.shape == (3, 7)
         assert outputs.sum(axis=1) == pytest.approx(1, abs=1e-5)
         if hasattr(module, "describe"):
-            json.dumps(module.describe(frame, module.Options()), allow_nan=False)
+            json.dumps(module.describe(frame, options), allow_nan=False)
     assert built, "no recipe has inputs that it takes"
 
 
