@@ -29,6 +29,7 @@ Verdict = dict[str, Any]
 
 # In units of the prior's loss, if not said otherwise. Chosen on seeds from 10 up (benchmark/doctor.py).
 DIVERGED = 1.5  # a training loss as high as that, and higher than at the beginning
+BLOWN = 10.0  # times that: no need to wait for a third epoch
 FLUNG = 30.0  # times their first size that weights have moved
 STUCK = 0.9  # a training loss above it has learned next to nothing
 EXPLODED = 100.0  # gradient, relative to the weights
@@ -36,8 +37,9 @@ VANISHED = 1e-3  # gradient of the first layers, as a share of that of the last 
 DEAD = 0.5  # share of a layer's units
 STILL = 0.03  # times their first size: weights that have hardly moved
 WORSE = 0.15  # so much worse than kernel ridge regression on examples that it has not seen
-RISE = 0.15  # of validation loss since its best
+RISE = 0.08  # of validation loss since its best
 FALL = 0.7  # times the training loss at that epoch
+ENOUGH = 100  # examples, to tell labels from shuffled ones
 USELESS = 0.98  # a validation loss above it is no better than the prior's
 
 
@@ -61,7 +63,7 @@ def diagnose(
     if data:
         return data
     settled = over or len(history) >= max(3, facts["epochs"] / 2)
-    found = [*_nan(records), *_exploding(records, facts), *_too_high(history, records, facts)]
+    found = [*_nan(records), *_exploding(records, facts), *_too_high(history, records, facts, over)]
     if not found:
         found = [*_dead(records, facts)] or [*_vanishing(history, records, facts)]
     if found or not history:
@@ -102,7 +104,7 @@ def _inputs(facts: dict[str, Any]) -> Iterator[Verdict]:
 
 def _labels(history: History, facts: dict[str, Any]) -> Iterator[Verdict]:
     best = min(record["val_loss"] for record in history) / facts["prior"]
-    if not facts["informative"] and best > USELESS:
+    if not facts["informative"] and best > USELESS and facts["sampled"] >= ENOUGH:
         yield _verdict(
             "shuffled_labels",
             1,
@@ -142,20 +144,22 @@ def broken_sentence(record: dict[str, Any]) -> str:
 
 
 def _too_high(
-    history: History, records: Sequence[dict[str, Any]], facts: dict[str, Any]
+    history: History, records: Sequence[dict[str, Any]], facts: dict[str, Any], over: bool
 ) -> Iterator[Verdict]:
     prior, start = facts["prior"], _first_loss(records, facts)
     rate = "lower fit.optimizer.learning_rate, tenfold to begin with"
-    for record in history:
-        if record["loss"] > DIVERGED * max(prior, start):
-            yield _verdict(
-                "learning_rate_too_high",
-                record["epoch"],
-                f"training loss of epoch {record['epoch']} is {record['loss']:.3g}, after {start:.3g} before "
-                f"the first step; a constant guess has {prior:.3g}",
-                rate,
-            )
-            return
+    high = [record for record in history if record["loss"] > DIVERGED * max(prior, start)]
+    last = history[-1]["loss"] if history else 0.0
+    settled = over or len(history) >= 3 or last > BLOWN * max(prior, start)
+    if high and settled and last > STUCK * prior:  # not where it recovered
+        yield _verdict(
+            "learning_rate_too_high",
+            high[0]["epoch"],
+            f"training loss of epoch {high[0]['epoch']} is {high[0]['loss']:.3g}, after {start:.3g} before "
+            f"the first step; a constant guess has {prior:.3g}",
+            rate,
+        )
+        return
     losses = {record["epoch"]: record["loss"] for record in history}
     for record in records[1:]:
         name, moved = _extreme(record, "moved")

@@ -55,7 +55,7 @@ FOUND: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any
     "constant_inputs": (HIGH, RECORDS, {"constant": True}),
     "broken_inputs": (HIGH, RECORDS, {"finite": False}),
     "shuffled_labels": (
-        epochs([1.9, 1.5, 1.0], [2.0, 2.2, 2.9]),
+        epochs([1.9, 1.5, 1.0], [2.0, 2.5, 2.9]),
         RECORDS,
         {"informative": False, "simple": 2.0},
     ),
@@ -102,7 +102,7 @@ MISSED: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, An
         {},
     ),
     "training falls far below validation loss, which stays": (
-        epochs([1.0, 0.5, 0.1, 0.01], [1.0, 0.8, 0.82, 0.85]),
+        epochs([1.0, 0.5, 0.1, 0.01], [1.0, 0.8, 0.85, 0.9]),
         RECORDS,
         {},
     ),
@@ -122,6 +122,7 @@ MISSED: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, An
         [record(n, conv={"gradient": 1e-6}) for n in (0, 1, 2)],
         {},
     ),
+    "a loss that rises high and recovers": (epochs([3.5, 8.0, 1.9, 1.2, 0.8]), RECORDS, {}),
     "units that were dead once": (HEALTHY, [record(0), record(1, relu={"dead": 0.9}), record(2)], {}),
     "dead units in layers that are frozen": (
         HEALTHY,
@@ -186,6 +187,12 @@ def test_a_number_that_is_none_is_said_with_layer_step_and_epoch():
     [verdict] = diagnose(history, records, FACTS)
     assert verdict["epoch"] == 2
     assert "steps 11 to 20 of epoch 2, first in the weights of layer conv" in verdict["evidence"]
+
+
+def test_ten_examples_are_too_few_to_call_their_labels_shuffled():
+    history, records, facts = FOUND["shuffled_labels"]
+    few = FACTS | facts | {"sampled": 10}
+    assert [verdict["name"] for verdict in diagnose(history, records, few)] == ["overfitting"]
 
 
 def test_overfitting_began_at_the_best_epoch_and_dead_units_when_they_died():
