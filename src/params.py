@@ -5,6 +5,7 @@ Checks params.yaml whole, the sections of the plug-ins that it names included, a
     python -m src.params
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -120,22 +121,55 @@ class Fit(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     epochs: Annotated[int, Field(ge=1)] = 30
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 32  # auto: the most that memory holds
+    batch_size: int | Literal["auto"] = 32  # auto: the most that memory holds
     optimizer: Optimizer = Optimizer()
     loss: Named | None = None  # of Keras, with arguments such as label_smoothing; None: the objective's
     metrics: list[Named] = []  # of Keras, beside the objective's
-    class_weight: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    class_weight: Literal["balanced"] | dict[str, float] | None = None
     augment: list[Annotated[dict[str, dict[str, Any]], Field(min_length=1)]] = []  # src/augmentation.py
     fine_tune: FineTune | None = None
     early_stopping: EarlyStopping | None = EarlyStopping()
     checkpoint_every: CheckpointEvery = CheckpointEvery()  # a killed training goes on there, byte for byte
     deterministic: bool = True  # the same bytes from the same commit; off is faster on a GPU
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"  # weights stay in 32 bits
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu|gpus|[cg]pu:\d+(,\d+)*)$")] = "auto"
+    device: str = "auto"  # cpu, gpu, gpu:1; several share each batch: gpus, gpu:0,1
     jit_compile: bool = False  # XLA: measured slower on a CPU, often faster on a GPU
     steps_per_execution: Annotated[int, Field(ge=1)] = 10  # steps between two looks of Python
     # src/monitors: names, or {name: {option: value}}. Who watches changes no model: no dump of `fit` has it.
     monitors: Annotated[Any, Field(exclude=True)] = []
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        if value == "auto" or (type(value) is int and value >= 1):
+            return value
+        raise ValueError("a number of examples from 1 up, or auto")
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if re.fullmatch(r"auto|cpu|gpu|gpus|[cg]pu:\d+(,\d+)*", value):
+            return value
+        raise ValueError("one of auto, cpu, gpu, gpus, or numbers as in gpu:1 or gpu:0,1")
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return [{each: {}} if isinstance(each, str) else each for each in value]
+        return value
+
+    @field_validator("class_weight", mode="before")
+    @classmethod
+    def _balanced_or_weights(cls, value: Any) -> Any:
+        if value in (None, "balanced"):
+            return value
+        if isinstance(value, dict) and all(
+            isinstance(name, str) and type(weight) in (int, float) and 0 < weight < float("inf")
+            for name, weight in value.items()
+        ):
+            return {name: float(weight) for name, weight in value.items()}
+        raise ValueError("balanced, or the weight of each class, above 0, by its name")
 
 
 class Search(Section):

@@ -18,6 +18,11 @@ WRONG = [
     ({"fit": {"epochs": "10"}}, "fit.epochs: found '10', expected a valid integer"),
     ({"fit": {"epochs": 0}}, "fit.epochs: found 0, expected greater than or equal to 1"),
     ({"fit": {"seed": -1}}, "fit.seed: found -1"),
+    ({"fit": {"batch_size": 0}}, "fit.batch_size: found 0, expected a number of examples from 1 up, or auto"),
+    ({"fit": {"class_weight": {"cat": -1}}}, "fit.class_weight: found {'cat': -1}, expected balanced, or"),
+    ({"fit": {"device": "tpu"}}, "fit.device: found 'tpu', expected one of auto, cpu, gpu, gpus"),
+    ({"fit": {"augment": [3]}}, "fit.augment.0: found 3, expected a valid dictionary"),
+    ({"fit": {"loss": 3}}, "fit.loss: found 3, expected a section of keys"),
     (
         {"fit": {"optimizer": {"learning_rate": -0.1}}},
         "fit.optimizer.learning_rate: found -0.1, expected a number",

@@ -92,7 +92,7 @@ REFUSED = [
     ({"model.dropout": {"low": 0.0, "high": 1.5}}, "model.dropout: found 1.5, expected less than"),
     (
         {"fit.batch_size": {"low": 0, "high": 64}},
-        "fit.batch_size: found 0, expected greater than or equal to 1",
+        "fit.batch_size: found 0, expected a number of examples from 1 up, or auto",
     ),
     (
         {"fit.optimizer.learning_rate.name": ["x"]},
