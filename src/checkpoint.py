@@ -40,6 +40,7 @@ class Progress:
         waited: Epochs since then.
         best_weights: Those of that epoch.
         phase: 1 once `fit.fine_tune` has begun.
+        thaw: Whether it begins next.
         batch_size: What `fit.batch_size: auto` was found to be.
         ended: Whether there is nothing left to train.
         examined: What the doctor saw in the network (src/train/doctor.py).
@@ -52,6 +53,7 @@ class Progress:
     waited: int = 0
     best_weights: list[np.ndarray] = field(default_factory=list)
     phase: int = 0
+    thaw: bool = False
     batch_size: int = 0
     ended: bool = False
     examined: list[dict[str, Any]] = field(default_factory=list)
@@ -123,10 +125,11 @@ class Keeper:
                 best = [arrays[f"best_{number}"] for number in range(saved["best_weights"])]
                 other = _differences(meta["belongs"], self.belongs)
                 if not other:
+                    count = sum(name.startswith("variable_") for name in arrays.files)
+                    values = [arrays[f"variable_{number}"] for number in range(count)]
                     if saved["phase"]:
                         self.enter(saved["phase"])
                     variables = self._variables()
-                    values = [arrays[f"variable_{number}"] for number in range(len(variables))]
                     if [tuple(variable.shape) for variable in variables] != [each.shape for each in values]:
                         raise ValueError("variables of other shapes")
                     for variable, value in zip(variables, values, strict=True):

@@ -4,7 +4,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ def start(seed: int = 0, deterministic: bool = True) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def place(device: str) -> AbstractContextManager[Any]:
+def place(device: str) -> Any:
     """Chooses what Keras computes on; call it before anything is computed.
 
     Args:
@@ -44,7 +44,7 @@ def place(device: str) -> AbstractContextManager[Any]:
             `gpu:0,1` or `gpus`, several, which share each batch (tf.distribute.MirroredStrategy).
 
     Returns:
-        A context in which networks are built and compiled.
+        The `tf.distribute.Strategy` in whose scope networks are built, compiled and trained.
 
     Raises:
         UserError: If there is no such GPU.
@@ -70,7 +70,16 @@ def place(device: str) -> AbstractContextManager[Any]:
         for number in wanted:
             tf.config.experimental.set_memory_growth(gpus[number], True)  # not all of its memory at once
         names = [f"GPU:{number}" for number in range(len(wanted))]
-    return tf.distribute.MirroredStrategy(names).scope() if len(names) > 1 else nullcontext()
+    return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.get_strategy()
+
+
+def copy(model: "keras.Model") -> "keras.Model":
+    """Returns the same network, with the same names and weights, on one device."""
+    import keras
+
+    copied = keras.models.clone_model(model)
+    copied.set_weights(model.get_weights())
+    return copied
 
 
 def compute_in(precision: str) -> None:

@@ -68,7 +68,7 @@ def _try_sizes() -> Iterator[tuple[int, int]]:
         Path("/proc/self/oom_score_adj").write_text("1000")
     limit = free_memory() * USED
     engine.start(settings.fit.seed)
-    with engine.place(settings.fit.device):
+    with engine.place(settings.fit.device).scope():
         model = compiling.build(settings, data)
         compiling.compile_model(model, objective, settings.fit, 1)
         size, before = 1, 0

@@ -50,7 +50,7 @@ def run() -> None:
     data = read_json(prepared.FOLDER / "data.json")
     objective = pick("objectives", data["objective"])
     size = fit.batch_size
-    if size == "auto":  # measured before Keras is here: both would not fit the memory of a GPU
+    if size == "auto":  # measured before anything is on a GPU, whose memory both would not fit
         size = checkpoint.saved_batch_size(checkpoint.owner(settings)) or batch_size.measure()
 
     engine.start(fit.seed, fit.deterministic)
@@ -67,25 +67,31 @@ def run() -> None:
         )
 
     def watch(progress: checkpoint.Progress) -> None:
+        if looked is not model:
+            looked.set_weights(model.get_weights())
         if progress.history:
             write_json(HISTORY, progress.history)
             monitors.epoch(progress.history)
         physician.watch(progress)
 
-    with engine.place(fit.device):
-        engine.compute_in(fit.precision)
+    def enter(phase: int) -> None:
+        compiling.fine_tune(model, settings, objective, len(batches), augment.mixes)
+
+    strategy = engine.place(fit.device)
+    engine.compute_in(fit.precision)
+    with strategy.scope():
         model = compiling.build(settings, data)
         compiling.compile_model(model, objective, fit, len(batches), augment.mixes)
-
-        def enter(phase: int) -> None:
-            compiling.fine_tune(model, settings, objective, len(batches), augment.mixes)
-
-        keeper = checkpoint.Keeper(model, fit, checkpoint.owner(settings), enter)
-        weights = compiling.class_weights(fit.class_weight, train.labels, data["names"], objective)
-        physician = Doctor(model, batches, fit)
-        monitors = watching.start(settings, model, objective, checks, data["names"])
-        with monitors:
-            history = train_model(model, batches, checks, fit, keeper, watch, weights)
+    looked = model  # by doctor and monitors: a copy on one device, where several train
+    if strategy.num_replicas_in_sync > 1:
+        looked = engine.copy(model)
+        compiling.compile_model(looked, objective, fit, len(batches), augment.mixes)
+    keeper = checkpoint.Keeper(model, fit, checkpoint.owner(settings), enter)
+    weights = compiling.class_weights(fit.class_weight, train.labels, data["names"], objective)
+    physician = Doctor(looked, batches, fit)
+    monitors = watching.start(settings, looked, objective, checks, data["names"])
+    with monitors, strategy.scope():
+        history = train_model(model, batches, checks, fit, keeper, watch, weights)
     if fit.precision != "float32":  # what is saved computes in 32 bits, whoever runs it
         trained = model.get_weights()
         engine.start(fit.seed, fit.deterministic)
@@ -169,10 +175,10 @@ def train_model(
             patience = fit.early_stopping.patience if fit.early_stopping else math.inf
             over = progress.waited >= patience or progress.epoch >= fit.epochs
             if fit.fine_tune and not progress.phase and (over or progress.epoch >= fit.fine_tune.after):
-                progress.phase, progress.waited = 1, 0
                 over = progress.epoch >= fit.epochs
+                progress.thaw, progress.waited = not over, 0
             progress.ended = over or not finite
-            model.stop_training |= progress.ended
+            model.stop_training |= progress.ended or progress.thaw
             watch(progress)  # which sees how far the epoch came
             progress.step = 0
             if keeper.due(progress):
@@ -180,17 +186,16 @@ def train_model(
 
     begun = [np.asarray(variable) for variable in model.metrics_variables]
     batches.first = progress.step
-    phase = progress.phase
     while not progress.ended:
-        if progress.phase != phase:  # the backbone is trained too, from where it was best
-            phase = progress.phase
+        if progress.thaw:  # the backbone is trained too, from where the network was best
+            progress.thaw, progress.phase = False, 1
             model.set_weights(progress.best_weights)
-            keeper.enter(phase)
+            keeper.enter(progress.phase)
             measure()
         end = fit.epochs
         if batches.first:  # a training that was killed within an epoch ends that epoch first
             end = progress.epoch + 1
-        elif fit.fine_tune and not phase:
+        elif fit.fine_tune and not progress.phase:
             end = min(end, fit.fine_tune.after)
         model.fit(
             batches.stream(),

@@ -184,7 +184,7 @@ def test_there_is_no_gpu_where_there_is_none():
         with pytest.raises(UserError, match=rf"^params\.yaml: fit\.device: found '{device}', but .* no GPU"):
             engine.place(device)
     for device in ("auto", "cpu"):
-        with engine.place(device):
+        with engine.place(device).scope():
             assert compiled() is not None
 
 
