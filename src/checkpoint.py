@@ -105,13 +105,21 @@ class Keeper:
             print(f"warning: no checkpoint: {error}")
         self.last = time.monotonic()
 
-    def begin(self) -> Progress:
-        """Returns where the training goes on, as `read` does, and keeps it as `progress`."""
-        self.progress = self.read()
+    def begin(self, measure: Callable[[], None]) -> Progress:
+        """Puts model, optimizer and metrics where the last checkpoint has them.
+
+        Args:
+            measure: Makes the variables of optimizer and metrics, once the network is compiled.
+
+        Returns:
+            What `progress` is from then on: where the training goes on.
+        """
+        measure()
+        self.progress = self._read(measure)
         return self.progress
 
-    def read(self) -> Progress:
-        """Puts model, optimizer and metrics where the last checkpoint has them.
+    def _read(self, measure: Callable[[], None]) -> Progress:
+        """Reads the last checkpoint.
 
         Returns:
             Where the training goes on; the beginning where there is no checkpoint that belongs to it.
@@ -129,6 +137,7 @@ class Keeper:
                     values = [arrays[f"variable_{number}"] for number in range(count)]
                     if saved["phase"]:
                         self.enter(saved["phase"])
+                        measure()
                     variables = self._variables()
                     if [tuple(variable.shape) for variable in variables] != [each.shape for each in values]:
                         raise ValueError("variables of other shapes")

@@ -139,8 +139,7 @@ def train_model(
         model.optimizer.build(model.trainable_variables)
         model.test_on_batch(*next(iter(batches)))
 
-    measure()
-    progress = keeper.begin()
+    progress = keeper.begin(measure)
     if not progress.history and not progress.step:
         progress.batch_size = batches.size
 
