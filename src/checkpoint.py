@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from src import params, prepared
-from src.errors import UserError
+from src.errors import UserError, differences, said
 from src.files import replacing, sha256
 
 if TYPE_CHECKING:
@@ -197,16 +197,13 @@ def owner(settings: params.Params) -> dict[str, Any]:
     }
 
 
-def _differences(theirs: Any, ours: Any, key: str = "") -> str:
+def _differences(theirs: Any, ours: Any) -> str:
     """Says the first thing in which two owners differ; empty if there is none."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for name in dict.fromkeys([*theirs, *ours]):
-            found = _differences(theirs.get(name), ours.get(name), f"{key}.{name}" if key else name)
-            if found:
-                return found
+    found = next(differences(ours, theirs), None)
+    if found is None:
         return ""
-    if theirs == ours:
-        return ""
+    key, our, their = found
     if key in ("code", "data"):
         return f"of other {key}"
-    return f"whose {key.removeprefix('parameters.').removeprefix('versions.')} is {theirs!r} and not {ours!r}"
+    name = key.removeprefix("parameters.").removeprefix("versions.")
+    return f"whose {name} is {said(their)} and not {said(our)}"

@@ -4,13 +4,12 @@ Neither data nor remote is needed: what is not here is compared by the md5s that
 or a .dvc file names it too, and else said to be unchecked.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from src import lock
-from src.errors import UserError
+from src.errors import UserError, differences, said
 from src.lock.objects import unreachable
 
 REPRO = "run `dvc repro`"
@@ -124,25 +123,8 @@ def _check_parameters(stage: Any, dep: Any, record: dict[str, Any], findings: Fi
         return
     actual = dep.read_params()
     known = record.get("params", {}).get(dep.def_path, {})
-    for key, now, then in _differences(actual, known, ""):
-        findings.add(stage.name, dep.def_path, f"{key} is {_said(now)}, dvc.lock has {_said(then)}")
-
-
-ABSENT = object()
-
-
-def _said(value: Any) -> str:
-    return "not there" if value is ABSENT else repr(value)
-
-
-def _differences(now: Any, then: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yields the keys, joined by dots, under which two values differ, with both."""
-    if isinstance(now, dict) and isinstance(then, dict):
-        for key in [*now, *(key for key in then if key not in now)]:
-            path = f"{prefix}.{key}" if prefix else str(key)
-            yield from _differences(now.get(key, ABSENT), then.get(key, ABSENT), path)
-    elif now != then:
-        yield prefix, now, then
+    for key, now, then in differences(actual, known):
+        findings.add(stage.name, dep.def_path, f"{key} is {said(now)}, dvc.lock has {said(then)}")
 
 
 def _check_dependency(

@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from src import params
-from src.errors import UserError
+from src.errors import UserError, differences, said
 from src.search.space import Space
 
 DEFAULT = "sqlite:///build/search/study.db"
@@ -240,14 +240,10 @@ def _shown(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
-def _difference(theirs: Any, ours: Any, key: str = "") -> str:
+def _difference(theirs: Any, ours: Any) -> str:
     """Says the first thing in which two searches differ; empty if there is none."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for name in dict.fromkeys([*theirs, *ours]):
-            found = _difference(theirs.get(name), ours.get(name), f"{key}.{name}" if key else name)
-            if found:
-                return found
+    found = next(differences(ours, theirs), None)
+    if found is None:
         return ""
-    if theirs == ours:
-        return ""
-    return "over other data" if key == "data" else f"where {key} is {theirs!r} and not {ours!r}"
+    key, our, their = found
+    return "over other data" if key == "data" else f"where {key} is {said(their)} and not {said(our)}"
