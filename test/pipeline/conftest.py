@@ -1,16 +1,18 @@
-"""A repository whose model the gate has just let through, small and by hand, for what publishes it."""
+"""A repository whose model the gate has just let through, for what publishes it; and a real S3 server."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from s3_server import BUCKET, S3Server  # type: ignore[import-not-found]
 
+from src.bucket import Bucket
 from src.files import sha256
 from src.publish import bundle
 
@@ -180,3 +182,36 @@ def retrain(published, run_command) -> Callable[[str], Path]:
         return published / "build/bundle"
 
     return train
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory) -> Iterator[S3Server]:
+    """A real S3 server, for all tests of this process."""
+    server = S3Server(tmp_path_factory.mktemp("s3") / "server")
+    server.start()
+    server.make_bucket()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch) -> Bucket:
+    """An empty bucket on it, and the environment of who may do everything there."""
+    for name, value in s3.environment("writer").items():
+        monkeypatch.setenv(name, value)
+    bucket = Bucket(BUCKET)
+    for found in bucket.objects():
+        bucket.delete(found.key)
+    return bucket
+
+
+@pytest.fixture
+def own_s3(tmp_path, monkeypatch) -> Iterator[S3Server]:
+    """A server with an empty bucket that the test may kill, and the environment of who may do everything."""
+    server = S3Server(tmp_path / "server")
+    server.start()
+    server.make_bucket()
+    for name, value in server.environment("writer").items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.kill()
