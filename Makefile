@@ -67,6 +67,7 @@ note: $(VENV)/run  ## post build/gate/gate.md to the merge request (GITLAB_TOKEN
 .PHONY: publish
 publish: $(VENV)/run  ## bundle what the gate let through and send it to the stores
 	python -m src.publish.bundle
+	python -m src.publish.pyz
 	python -m src.publish.publish
 
 .PHONY: train
