@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Runs the command."""
-    options.trust()
     arguments = parse(sys.argv[1:])
     try:
         run(arguments)
@@ -73,7 +72,7 @@ def positive(text: str) -> int:
 
 
 def home() -> Path:
-    """Returns where the model of this code lies: in the archive or folder that it runs from, or src/models."""
+    """Returns where the model of this code lies: in the archive or folder it runs from, or src/models."""
     root = Path(__file__).parents[2]
     return root if root.is_file() or (root / "inference.json").is_file() else Path("src/models")
 
@@ -139,4 +138,5 @@ def predict(source: "Source", arguments: argparse.Namespace) -> bool:
 
 
 if __name__ == "__main__":
+    options.trust()
     command.run(main)

@@ -212,9 +212,14 @@ def _json_lines(stream: BinaryIO) -> Iterator[Any]:
 def _csv(stream: BinaryIO) -> Iterator[Any]:
     """Yields rows as column → text, None where a cell is empty."""
     csv.field_size_limit(LARGEST_TEXT)
-    # An undecodable byte becomes half of a surrogate pair, which no text may hold: the row says so.
     text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
-    reader = csv.reader(text)
+    try:
+        yield from _rows_of(csv.reader(text))
+    finally:
+        text.detach()  # who opened the stream closes it
+
+
+def _rows_of(reader: Any) -> Iterator[Any]:
     names: list[str] | None = None
     while True:
         try:
@@ -228,5 +233,16 @@ def _csv(stream: BinaryIO) -> Iterator[Any]:
             names = cells
         elif cells and len(cells) != len(names):
             yield BadExampleError(f"{len(cells)} values, expected {len(names)} as in the first line")
+        elif not _decoded(cells):
+            yield BadExampleError("expected text in UTF-8")
         elif cells:
             yield {name: cell or None for name, cell in zip(names, cells, strict=True)}
+
+
+def _decoded(cells: list[str]) -> bool:
+    """Whether no byte was left that is no UTF-8: such a one is half of a surrogate pair."""
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -34,9 +34,10 @@ import sys
 if sys.version_info < (3, 11):
     sys.exit("error: sluice.pyz needs Python 3.11 or newer, found %d.%d" % sys.version_info[:2])
 
-from src import command
+from src import command, options
 from src.predict.__main__ import main
 
+options.trust()
 command.run(main)
 '''
 
