@@ -126,6 +126,10 @@ benchmark-transfer: $(VENV)/test  ## transfer learning beside training from scra
 benchmark-doctor: $(VENV)/test  ## what the training doctor calls planted pathologies and healthy trainings, and what it costs
 	python -m benchmark.doctor
 
+.PHONY: benchmark-predict
+benchmark-predict: $(VENV)/test  ## predicting with sluice.pyz beside Keras: start, latency, throughput, memory, size
+	python -m benchmark.predict
+
 .PHONY: fashion-full
 fashion-full: $(VENV)/run  ## bring all 60,000 training images (IDX=FOLDER: from IDX files) and track them
 	python -m datasets.make_fashion datasets/fashion-full $(if $(IDX),--idx $(IDX))

@@ -148,7 +148,7 @@ def test_what_a_task_needs_is_found_by_its_imports(task):
         "volume": {"nibabel"},
     }
     needs = pyz.find_needs(list(pyz.find_modules(task).values()))
-    always = {need["package"].split("==")[0].lower() for need in needs.values() if need["always"]}
+    always = {str(need["package"]).split("==")[0].lower() for need in needs.values() if need["always"]}
     assert always == {"numpy", "onnxruntime", *own[task]}
 
 
