@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
         from src.predict import verify
 
         print(verify.verify(source, arguments.threads))
-    elif words[:1] == ["extract"] and not Path("extract").exists():
+    elif words[:1] == ["extract"]:
         from src.predict import extract
 
         if len(words) != 2:
@@ -119,6 +119,8 @@ def predict(source: "Source", arguments: argparse.Namespace) -> bool:
         "table": lambda: output.Table(sys.stdout, predictor, arguments.top),
     }
     writer: Any = writers[form]()
+    if hasattr(sys.stdout, "reconfigure"):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     progress = output.Progress(sys.stderr)
     bad = 0
     for batch in predictor.stream(chain(items, found.find(arguments.inputs)), arguments.batch_size):

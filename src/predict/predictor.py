@@ -1,6 +1,7 @@
 """Predicts from raw inputs: the task's own encoder, then ONNX Runtime, or Keras where that is wanted."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -74,7 +75,7 @@ class Predictor:
         while batch := list(islice(remaining, batch_size)):
             encoded = self._encode_all(batch)
             good = [array for array in encoded if not isinstance(array, str)]
-            outputs = iter(self.run(np.stack(good)) if good else [])
+            outputs = iter(map(_finite, self.run(np.stack(good)) if good else []))
             answers = [array if isinstance(array, str) else next(outputs) for array in encoded]
             yield list(zip(batch, answers, strict=True))
 
@@ -92,7 +93,7 @@ class Predictor:
         from concurrent.futures import ThreadPoolExecutor
 
         if not hasattr(self, "_pool"):
-            self._pool = ThreadPoolExecutor(self.threads or None)
+            self._pool = ThreadPoolExecutor(self.threads or os.cpu_count())
         return list(self._pool.map(encode, batch))
 
     def answer(self, output: np.ndarray, top: int | None = None) -> dict[str, Any]:
@@ -121,6 +122,10 @@ class Predictor:
             "probability": values[best],
             "probabilities": ranked,
         }
+
+
+def _finite(output: np.ndarray) -> np.ndarray | str:
+    return output if np.isfinite(output).all() else "the model's output is not a finite number"
 
 
 def describe(source: Source) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from src.predict.predictor import Predictor
 from src.predict.source import Source
 from src.tasks import image, tabular, text
 
+ROOT = Path(__file__).parents[2]
 KINDS = ["flower", "portrait", "temple"]
 SENTENCES = ["a film that sings", "a film that drags", "what a dull film", "what a bright film"]
 ROWS = [{"age": age, "town": town} for age, town in ((20, "Bonn"), (30, "Köln"), (40, "Bonn"), (50, "Köln"))]
@@ -307,6 +309,31 @@ def test_bad_rows_are_named_by_their_number(rows, predict):
     assert "none.csv: no row in it" in predict("none.csv")[2]
     Path("latin.csv").write_bytes("age,town\n20,Köln\n".encode("latin-1"))
     assert "latin.csv:0: expected text in UTF-8" in predict("latin.csv")[2]
+
+
+def test_an_output_that_is_no_finite_number_is_no_prediction(rows, predict):
+    lines = b'{"age": 3e38, "town": "Bonn"}\n{"age": 3, "town": "Bonn"}\n'
+    weights = onnx.load("model/model.onnx")
+    (tensor,) = weights.graph.initializer
+    large = numpy_helper.to_array(tensor) * np.float32(1000)
+    tensor.CopyFrom(numpy_helper.from_array(large, "weights"))
+    onnx.save(weights, "model/model.onnx")
+    code, answers, error = predict("-", stdin=lines)
+    assert (code, len(answers)) == (1, 1)
+    assert error == "-:0: the model's output is not a finite number\n"
+
+
+def test_a_file_whose_name_is_no_text_is_predicted_and_named(images, photos, predict):
+    name = b"photos/\xff.png"
+    with open(name, "wb") as file:
+        file.write((photos / "temple.png").read_bytes())
+    command = [sys.executable, "-m", "src.predict", "--model", "model", "photos"]
+    result = subprocess.run(
+        command, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert result.returncode == 0, result.stderr
+    names = [json.loads(line)["input"] for line in result.stdout.splitlines()]
+    assert os.fsencode(names[-2]) == name
 
 
 def test_a_table_without_the_input_s_column_says_which_there_are(sentences, predict):
