@@ -1,6 +1,6 @@
 """A few raw examples of the test split and what the model makes of them, to try copies of it by.
 
-`prepare` writes build/prepared/golden.json, a list of {id, input}; `export` adds each `output`, as Keras
+`prepare` writes build/prepared/test/golden.json, a list of {id, input}; `export` adds each `output`, as Keras
 computes it, and writes src/models/golden.json: `unit`, in which outputs differ, and `examples`.
 """
 

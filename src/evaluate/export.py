@@ -57,7 +57,7 @@ def write_golden(outputs: np.ndarray, test: prepared.Split, names: list[str] | N
         names: The classes, or None where labels are numbers.
     """
     rows = {name: row for row, name in enumerate(test.table["id"])}
-    examples = read_json(prepared.FOLDER / golden.NAME)
+    examples = read_json(prepared.FOLDER / "test" / golden.NAME)
     for example in examples:
         example["output"] = [float(str(value)) for value in outputs[rows[example["id"]]]]
     write_json(GOLDEN, {"unit": _unit(outputs, names), "examples": examples})

@@ -80,7 +80,7 @@ def main() -> None:
             reads = [
                 (name, partial(content, value)) for name, value in zip(test["id"], test["input"], strict=True)
             ]
-            write_json(folder / golden.NAME, golden.choose(reads))
+            write_json(folder / "test" / golden.NAME, golden.choose(reads))
             if classes is not None and len(bad):
                 every = objective.classes(pd.concat([table["label"], bad["label"].dropna()]))
                 lost = sorted(set(every) - set(classes))
