@@ -297,22 +297,32 @@ class Bucket:
     # ── Files of any size ──────────────────────────────────────────────────────────────────────────────────
 
     def upload(self, path: Path, key: str, progress: Callable[[int], Any] = lambda count: None) -> None:
-        """Uploads a file in parts, several at once; it appears whole, with its SHA-256, or not at all.
+        """Uploads a file, a large one in parts, several at once; it appears whole, with its SHA-256, or not.
 
         Args:
             path: The file.
             key: Its name in the bucket.
-            progress: Called with how many more bytes have been sent.
+            progress: Called, by any thread, with how many more bytes have been sent; less than none where
+                bytes have to be sent again.
         """
+        about = {"ContentType": _media_type(key), "Metadata": {"sha256": sha256(path)}}
+        if path.stat().st_size <= PART:
+            content = path.read_bytes()
+            self.ask(
+                "upload",
+                key,
+                lambda: self.client.put_object(Bucket=self.name, Key=key, Body=content, **about),
+            )
+            progress(len(content))
+            return
         from boto3.s3.transfer import TransferConfig
 
         config = TransferConfig(multipart_chunksize=PART, multipart_threshold=PART, max_concurrency=THREADS)
-        extra = {"ContentType": _media_type(key), "Metadata": {"sha256": sha256(path)}}
         self.ask(
             "upload",
             key,
             lambda: self.client.upload_file(
-                str(path), self.name, key, ExtraArgs=extra, Config=config, Callback=progress
+                str(path), self.name, key, ExtraArgs=about, Config=config, Callback=progress
             ),
         )
 
