@@ -56,6 +56,10 @@ verify: $(VENV)/run  ## does dvc.lock match code, parameters and data, and does 
 pull: $(VENV)/run  ## bring what dvc.lock names from the DVC remote
 	if [[ -n "$$(dvc remote list)" ]]; then dvc pull; else echo "no DVC remote: nothing to pull"; fi
 
+.PHONY: remote
+remote: $(VENV)/run  ## make s3://… of DVC_REMOTE_URL the DVC remote, for .dvc/config to be committed (.env.example)
+	@python -m src.remote
+
 .PHONY: gate
 gate: $(VENV)/run  ## judge the model: pass, fail or not enough data (build/gate/)
 	python -m src.evaluate.gate

@@ -99,9 +99,8 @@ class Bucket:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
-        elsewhere = (
-            self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        )
+        named = (os.environ.get(name) for name in ENDPOINTS)
+        elsewhere = self.endpoint or next(filter(None, named), None)
         config = Config(
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             connect_timeout=CONNECT,
