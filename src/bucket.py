@@ -67,6 +67,7 @@ class Object:
         etag: Of this content; another content has another.
         sha256: In hexadecimal, where whoever uploaded the file gave it.
         age: Seconds since it was written, by the store's own clock; 0 in a listing.
+        encrypted: Whether its ETag cannot be its MD5 for that; not known in a listing.
     """
 
     key: str
@@ -74,6 +75,7 @@ class Object:
     etag: str
     sha256: str | None = None
     age: float = 0.0
+    encrypted: bool = False
 
 
 @dataclass
@@ -334,6 +336,7 @@ def _object(key: str, answer: Any) -> Object:
         answer["ETag"],
         answer.get("Metadata", {}).get("sha256"),
         (now - answer["LastModified"]).total_seconds(),
+        "SSECustomerAlgorithm" in answer or answer.get("ServerSideEncryption", "").startswith("aws:kms"),
     )
 
 

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from src.bucket import PART, THREADS, Bucket
-from src.download import bar
+from src.download import bar, folder_key
 from src.errors import UserError
 
 
@@ -17,7 +17,7 @@ def upload_all(bucket: Bucket, folder: Path, prefix: str) -> list[str]:
     Args:
         bucket: Where they go.
         folder: Where they are.
-        prefix: What their keys begin with, with a `/` at its end; empty: nothing.
+        prefix: The folder that they go to: what their keys begin with, up to a `/`; empty: the bucket itself.
 
     Returns:
         The keys, in their order.
@@ -25,6 +25,7 @@ def upload_all(bucket: Bucket, folder: Path, prefix: str) -> list[str]:
     Raises:
         UserError: If there are no files, or the store refuses one.
     """
+    prefix = folder_key(prefix)
     paths = {
         prefix + path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
     }
