@@ -8,6 +8,7 @@ throttling and lost connections are tried again with a pause that grows; a refus
 import mimetypes
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -23,6 +24,7 @@ Answer = TypeVar("Answer")
 ATTEMPTS = 8
 TRIES = 4  # of a content whose connection is lost while it comes
 CONNECT, READ = 10, 60  # seconds to connect, and between two bytes
+PAGE = 1000  # files in one answer of a listing, the most that S3 gives
 PART = 8 << 20  # bytes of a file that are one request
 THREADS = 10
 UNKNOWN = ("SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken")
@@ -207,14 +209,16 @@ class Bucket:
 
     def _get(self, **request: str) -> tuple[bytes, Any]:
         """Returns a content and the answer; asked for again where the connection is lost on the way."""
-        from botocore.exceptions import HTTPClientError, IncompleteReadError
+        from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
         for attempt in range(TRIES):
             answer = self.client.get_object(Bucket=self.name, **request)
             try:
-                with answer["Body"] as body:
+                with closing(
+                    answer["Body"]
+                ) as body:  # `with` on it alone would give a stream without its checks
                     return body.read(), answer
-            except (HTTPClientError, IncompleteReadError):
+            except (HTTPClientError, IncompleteReadError, FlexibleChecksumError):
                 if attempt == TRIES - 1:
                     raise
         raise AssertionError("not reached")
@@ -274,7 +278,12 @@ class Bucket:
             page = self.ask(
                 "list",
                 prefix,
-                lambda: self.client.list_objects_v2(Bucket=self.name, Prefix=prefix, **token),  # noqa: B023
+                lambda: self.client.list_objects_v2(
+                    Bucket=self.name,
+                    Prefix=prefix,
+                    MaxKeys=PAGE,
+                    **token,  # noqa: B023
+                ),
             )
             for found in page.get("Contents", []):
                 yield Object(found["Key"], found["Size"], found["ETag"])
@@ -293,7 +302,13 @@ class Bucket:
             ChangedError: If another one is there.
         """
         condition = {} if over is None else {"IfMatch": over}
-        self.ask("delete", key, lambda: self.client.delete_object(Bucket=self.name, Key=key, **condition))
+        try:
+            self.ask("delete", key, lambda: self.client.delete_object(Bucket=self.name, Key=key, **condition))
+        except ChangedError:
+            if (
+                self.find(key) is not None
+            ):  # else it is gone: the answer to our own deletion may have been lost
+                raise
 
     # ── Files of any size ──────────────────────────────────────────────────────────────────────────────────
 
