@@ -1,8 +1,8 @@
 """A .keras file looked through before Keras loads it: what could do harm is refused with a reason.
 
 Keras' safe mode refuses code that is stored in the file, such as a `Lambda`. It does not refuse what makes
-Keras itself read other files, run what another library has pickled, or fill the memory. Only members that Keras
-writes, classes of Keras that compute, and weights that lie in the file itself pass:
+Keras itself read other files, run what another library has pickled, or fill the memory. Only members that
+Keras writes, classes of Keras that compute, and weights that lie in the file itself pass:
 
     archive    a zip of config.json, metadata.json and model.weights.h5, unpacked not much larger than packed
     classes    of the public modules of Keras in `MODULES`, none in `REFUSED`
