@@ -72,7 +72,7 @@ def scan(path: Path) -> None:
     except (ValueError, RecursionError, OSError) as error:
         reason = f"what cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
     if reason:
-        raise UserError(f"{path}: expected a Keras model without code or other files in it, found {reason}")
+        raise UserError(f"{path}: expected a Keras model that loads in safe mode, found: {reason}")
 
 
 def _reasons(archive: zipfile.ZipFile, size: int) -> Iterator[str]:

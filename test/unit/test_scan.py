@@ -57,9 +57,7 @@ def config_of(good: Path) -> dict[str, Any]:
 def refused(path: Path) -> str:
     with pytest.raises(UserError) as error:
         scan(path)
-    assert str(error.value).startswith(
-        f"{path}: expected a Keras model without code or other files in it, found"
-    )
+    assert str(error.value).startswith(f"{path}: expected a Keras model that loads in safe mode, found: ")
     return str(error.value)
 
 
