@@ -169,6 +169,7 @@ def curves(root: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+@pytest.mark.slow
 def test_dvc_draws_a_curve_for_each_metric(project, root):
     drawn = curves(root)
     for record in read_json(Path("src/models/history.json")):
