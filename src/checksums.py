@@ -1,7 +1,7 @@
 """SHA256SUMS: the names and contents of a folder's files, as `sha256sum -c` reads them."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from src.errors import UserError
 from src.files import sha256
@@ -24,10 +24,14 @@ def checksums(bundle: Path) -> dict[str, str]:
         raise UserError(f"{path}: expected lines of a SHA-256 and a name, found something else") from None
     sums: dict[str, str] = {}
     for line in lines:
-        found = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
-        if not found or Path(found[2]).is_absolute() or ".." in Path(found[2]).parts:
+        found = re.fullmatch(r"([0-9a-f]{64}) [ *]([^\0]+)", line)
+        parts = PurePosixPath(found[2]).parts if found else ()
+        if not found or not parts or parts[0] == "/" or ".." in parts or parts == (SUMS,):
             raise UserError(f"{path}: expected a SHA-256 and a name inside the bundle, found {line!r}")
         sums[found[2]] = found[1]
+    for name in sums:
+        if any(str(parent) in sums for parent in PurePosixPath(name).parents):
+            raise UserError(f"{path}: {name} would be in a folder that is a file there")
     return sums
 
 
