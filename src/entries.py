@@ -22,15 +22,14 @@ import random
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from src.bucket import PART, THREADS, Bucket, ChangedError, Object
+from src.bucket import Bucket, ChangedError, Object
 from src.checksums import SUMS, check, checksums, written
-from src.download import bar
 from src.errors import UserError
 from src.files import read_json, sha256
+from src.upload import upload_all
 
 Entry = dict[str, Any]
 
@@ -211,33 +210,14 @@ def upload(bucket: Bucket, id: str, folder: Path, created: str, prefix: str = ""
     where = f"{prefix}{MODELS}{id}/{hashlib.sha256(content).hexdigest()}/"
     entry = describe(folder, where, created)
     there = {found.key: found.size for found in bucket.objects(where)}
-    sizes = {name: (folder / name).stat().st_size for name in sums}
-    missing = {name: size for name, size in sizes.items() if there.get(where + name) != size}
+    missing = [name for name in sums if there.get(where + name) != (folder / name).stat().st_size]
     if missing:
-        _send(bucket, folder, missing, where)
+        upload_all(bucket, {folder / name: where + name for name in missing}, folder.name)
         if _sums(folder) != sums:
             raise UserError(f"{folder}: was changed while it was published; publish it again")
     if there.get(where + SUMS) != len(content):
         bucket.write(where + SUMS, content, anyway=True)
     return entry
-
-
-def _send(bucket: Bucket, folder: Path, sizes: dict[str, int], where: str) -> None:
-    """Uploads files of a folder, name → bytes."""
-    with bar(sum(sizes.values()), folder.name) as shown, ThreadPoolExecutor(THREADS) as pool:
-
-        def send(name: str) -> None:
-            bucket.upload(folder / name, where + name, shown.update)
-
-        try:
-            for _ in pool.map(send, [name for name, size in sizes.items() if size <= PART]):
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-        for name, size in sizes.items():
-            if size > PART:  # whose parts go at once
-                send(name)
 
 
 def describe(folder: Path, prefix: str, created: str) -> Entry:

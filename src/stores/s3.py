@@ -31,11 +31,12 @@ from typing import Any
 from src import command, entries
 from src.bucket import Bucket, ChangedError, Location, Object
 from src.checksums import SUMS
-from src.download import bar, download_all
 from src.download import download as download_file
+from src.download import download_all
 from src.errors import UserError
 from src.files import read_json
 from src.stores import PROVENANCE, SEMANTIC, judged
+from src.upload import upload_all
 
 VERSIONS = "versions/"
 FORMAT = 1  # of a version's record
@@ -193,9 +194,7 @@ def put_files(arguments: argparse.Namespace) -> None:
         raise UserError(f"{source}: not found; expected a file or a folder")
     if not arguments.force:
         refuse_used(bucket, files.values())
-    with bar(sum(path.stat().st_size for path in files), source.name) as shown:
-        for path, key in files.items():
-            bucket.upload(path, key, shown.update)
+    upload_all(bucket, files, source.name)
 
 
 def remove_file(arguments: argparse.Namespace) -> None:
