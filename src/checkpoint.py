@@ -114,7 +114,9 @@ class Keeper:
             print(f"warning: no checkpoint: {error}")
         self.last = time.monotonic()
         if self.leaving:
-            print(f"ended by SIGTERM after epoch {progress.epoch}, step {progress.step}; {PATH} goes on there")
+            print(
+                f"ended by SIGTERM after epoch {progress.epoch}, step {progress.step}; {PATH} goes on there"
+            )
             sys.exit(TERMINATED)
 
     def begin(self, measure: Callable[[], None]) -> Progress:

@@ -8,7 +8,7 @@ Checks params.yaml whole, the sections of the plug-ins that it names included, a
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -27,6 +27,7 @@ from src.errors import UserError, nearest
 from src.plugin import pick
 
 PATH = Path("params.yaml")
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -273,6 +274,24 @@ def check(raw: dict[str, Any], name: Path | str) -> Params:
         raise UserError("\n  ".join([f"{name}: {problems[0]}", *problems[1:]]))
     chosen["fit"] = params.fit.model_copy(update={"monitors": monitors})
     return params.model_copy(update=chosen)
+
+
+def validate(schema: type[Schema], raw: Any, name: object) -> Schema:
+    """Checks the content of any file against a schema.
+
+    Args:
+        schema: What it should be.
+        raw: Its content.
+        name: What to call it in an error.
+
+    Raises:
+        UserError: If a key or value is wrong; all that is wrong is said at once.
+    """
+    try:
+        return schema.model_validate(raw)
+    except ValidationError as error:
+        problems = _problems(error, schema)
+        raise UserError("\n  ".join([f"{name}: {problems[0]}", *problems[1:]])) from None
 
 
 def parse(text: str | bytes, name: Path | str) -> dict[str, Any]:
