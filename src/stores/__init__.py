@@ -22,10 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from src.checksums import SUMS, check, checksums
 from src.errors import UserError
-from src.files import replacing, sha256
+from src.files import replacing
 
-SUMS = "SHA256SUMS"
 PROVENANCE = "provenance.json"
 # https://semver.org/spec/v2.0.0.html, sections 2, 9 and 10
 SEMANTIC = re.compile(
@@ -33,42 +33,6 @@ SEMANTIC = re.compile(
     r"(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][\da-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][\da-zA-Z-]*))*))?"
     r"(?:\+[\da-zA-Z-]+(?:\.[\da-zA-Z-]+)*)?"
 )
-
-
-def checksums(bundle: Path) -> dict[str, str]:
-    """Returns name → SHA-256 as the bundle's SHA256SUMS says.
-
-    Raises:
-        UserError: If the file is missing or malformed, or a name leads out of the bundle.
-    """
-    path = bundle / SUMS
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; `python -m src.publish.bundle` makes the bundle") from None
-    sums: dict[str, str] = {}
-    for line in lines:
-        found = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
-        if not found or Path(found[2]).is_absolute() or ".." in Path(found[2]).parts:
-            raise UserError(f"{path}: expected a SHA-256 and a name inside the bundle, found {line!r}")
-        sums[found[2]] = found[1]
-    return sums
-
-
-def check(bundle: Path) -> None:
-    """Checks that a bundle holds exactly the files and contents that its SHA256SUMS names.
-
-    Raises:
-        UserError: If a file is missing, was changed or is not listed.
-    """
-    expected = checksums(bundle)
-    found = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()} - {SUMS}
-    for name in sorted(found ^ expected.keys()):
-        wrong = "is not there" if name in expected else "is not listed"
-        raise UserError(f"{bundle / name}: {wrong}, expected exactly the files of {SUMS}")
-    for name, digest in expected.items():
-        if sha256(bundle / name) != digest:
-            raise UserError(f"{bundle / name}: was changed since it was bundled: {SUMS} has another SHA-256")
 
 
 def judged(bundle: Path) -> dict[str, str]:

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from src.checksums import check
 from src.errors import UserError
-from src.stores import SEMANTIC, check, judged, newest
+from src.stores import SEMANTIC, judged, newest
 
 SCRATCH = ".publishing-"
 STALE = 24 * 3600  # seconds after which what a killed publish left is swept away

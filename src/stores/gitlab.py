@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from src.checksums import SUMS, checksums
 from src.errors import UserError
 from src.gitlab_api import ApiError, Server
-from src.stores import PROVENANCE, SEMANTIC, SUMS, checksums, judged
+from src.stores import PROVENANCE, SEMANTIC, judged
 
 if TYPE_CHECKING:
     import gitlab
