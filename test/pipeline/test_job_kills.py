@@ -11,7 +11,7 @@ from job_bench import finish, masses, names, put, start, status  # type: ignore[
 
 from src import entries
 
-KILLS = 10
+KILLS, EPOCHS = 10, 60
 FIT = {"steps_per_execution": 1, "checkpoint_every": {"minutes": 0.001}}
 WATCH = ("--watch", "s3://team/jobs/", "--until-empty", "--lease", "2")
 
@@ -28,7 +28,7 @@ def begun(process) -> int:
 def test_a_job_whose_worker_is_killed_ten_times_ends_once_with_the_same_model(bucket, root, workspace):
     table = root / "datasets/breast-cancer/breast-cancer.csv"
     bucket.upload(table, "data/breast-cancer.csv")
-    put(bucket, "a-1", **masses(400, **FIT))
+    put(bucket, "a-1", **masses(EPOCHS, **FIT))
     process = start(workspace, *WATCH)
     assert begun(process) == 1
     begin = time.monotonic()
@@ -42,7 +42,7 @@ def test_a_job_whose_worker_is_killed_ten_times_ends_once_with_the_same_model(bu
         if not found.key.startswith("data/"):
             bucket.delete(found.key)
 
-    put(bucket, "a-1", **masses(400, **FIT))
+    put(bucket, "a-1", **masses(EPOCHS, **FIT))
     draw = random.Random(6)
     kills = takeovers = ends = went_on = 0
     while kills < KILLS:

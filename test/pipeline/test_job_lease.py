@@ -5,16 +5,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Timer
+from typing import Any
 
 import pytest
 
 from src.bucket import AwayError, Bucket
 from src.jobs import lease as leases
-from src.jobs.lease import CLOCK, LostError, take
+from src.jobs.lease import CLOCK, LostError
 from src.jobs.status import Status, queue, read
 
 KEY = "jobs/a.lease.json"
 SECONDS = 1.0
+take: Any = leases.take
 
 
 @pytest.fixture
