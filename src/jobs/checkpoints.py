@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from src import checkpoint
-from src.bucket import ChangedError
+from src.bucket import AwayError, ChangedError
 from src.download import download
 from src.errors import UserError
 from src.jobs.lease import Lease
@@ -32,13 +32,21 @@ class Checkpoints:
         self.running: Future[None] | None = None
 
     def fetch(self) -> None:
-        """Brings the last one of a worker that could not end, where there is one."""
+        """Brings the last one of a worker that could not end, where there is one.
+
+        Raises:
+            AwayError: If the store does not answer.
+        """
         for _ in range(TRIES):
             try:
                 if self.lease.bucket.find(self.key) is not None:
                     download(self.lease.bucket, self.key, self.path)
             except ChangedError:  # the worker before lives still, and was uploading it
                 continue
+            except AwayError:
+                raise
+            except UserError as error:
+                print(f"warning: {error}; the training starts afresh", flush=True)
             return
 
     def look(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from job_bench import MASSES, names, put, start, status  # type: ignore[import-not-found]
 
 from src.bucket import Bucket
+from src.jobs.worker import Worker
 from src.train import job
 
 URL = "s3://team/jobs/a-1.json"
@@ -71,20 +72,20 @@ def test_a_job_that_is_not_there_is_said(bucket, run_job):
 def test_jobs_wait_as_queued_and_one_that_is_put_anew_runs_again(bucket, run_job):
     first = put(bucket, "a", **MASSES)
     put(bucket, "b", **MASSES)
-    assert job.Worker(bucket, 1, 20).waiting("jobs/") == ["jobs/a.json", "jobs/b.json"]
+    assert Worker(bucket, 1, 20).waiting("jobs/") == ["jobs/a.json", "jobs/b.json"]
     assert status(bucket, "a")["state"] == status(bucket, "b")["state"] == "queued"
     assert run_job("--watch", "s3://team/jobs/", "--until-empty") == (0, "")
     assert status(bucket, "a")["state"] == status(bucket, "b")["state"] == "failed"
     before = status(bucket, "b")
     second = put(bucket, "a", **{**MASSES, "recipe": "none"})
-    assert job.Worker(bucket, 1, 20).waiting("jobs/") == ["jobs/a.json"]
+    assert Worker(bucket, 1, 20).waiting("jobs/") == ["jobs/a.json"]
     assert (status(bucket, "a")["state"], status(bucket, "a")["job"]) == ("queued", second)
     assert run_job("--watch", "s3://team/jobs/", "--until-empty") == (0, "")
     assert status(bucket, "a")["job"] == second != first
     assert "recipe: found 'none'" in status(bucket, "a")["reason"]
     assert status(bucket, "b") == before
     bucket.delete("jobs/a.status.json")  # what runs one again as it is
-    assert job.Worker(bucket, 1, 20).waiting("jobs/") == ["jobs/a.json"]
+    assert Worker(bucket, 1, 20).waiting("jobs/") == ["jobs/a.json"]
 
 
 def test_a_job_with_which_too_many_workers_died_fails(bucket, run_job):

@@ -58,6 +58,7 @@ def photos(write_photos, tmp_path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.glob("*/*"))}
 
 
+@pytest.mark.slow
 def test_an_archive_that_means_harm_or_is_damaged_fails_its_job_with_the_reason(bucket, photos, tmp_path):
     folder = tmp_path / "worker"
     folder.mkdir()
