@@ -25,6 +25,7 @@ Answer = TypeVar("Answer")
 MODELS = Path("src/models")
 HISTORY = MODELS / "history.json"
 LOG = Path("log.txt")
+CHECKPOINT = "checkpoint.npz"  # beside the job file
 PAUSE = 2.0  # seconds before a store that is away is asked again
 BEAT = 2.0  # seconds between two statuses, and two looks at the job file
 
@@ -51,7 +52,7 @@ class Work:
     said: dict[str, Any] = field(default_factory=dict)  # in the status
 
     def __post_init__(self) -> None:
-        self.checkpoints = Checkpoints(self.lease, self.key("checkpoint.npz"), self.folder)
+        self.checkpoints = Checkpoints(self.lease, self.key(CHECKPOINT), self.folder)
         self.beat = 0.0
         self.epochs = 0
 

@@ -20,10 +20,12 @@ from src.jobs import lease as leases
 from src.jobs import status as statuses
 from src.jobs.order import ID
 from src.jobs.stages import Stopped
-from src.jobs.work import Work, beside
+from src.jobs.work import CHECKPOINT, Work, beside
 
 FOLDER = Path("build/jobs")
-OTHERS = (".status.json", ".lease.json")  # what lies beside job files
+OTHERS = (".status.json", ".lease.json")  # what lies beside job files and is called as they are
+LEASE = "lease.json"
+BESIDE = (LEASE, CHECKPOINT)  # of a job that runs
 WAIT = 5.0  # seconds, at most, between two looks for jobs
 
 
@@ -97,11 +99,21 @@ class Worker:
             if self.known.get(key) == about:
                 continue
             if statuses.over(statuses.read(self.bucket, name)[0], job):
-                self.known[key] = about
+                if any(beside(key, each) in found for each in BESIDE):
+                    self._clear(key)
+                else:
+                    self.known[key] = about
             else:
                 statuses.queue(self.bucket, name, job)
                 keys.append(key)
         return keys
+
+    def _clear(self, key: str) -> None:
+        """Removes what a worker that died in its last moment has left beside a job that is over."""
+        lease = leases.take(self.bucket, beside(key, LEASE), self.name, self.seconds)
+        if lease is not None:
+            self.bucket.delete(beside(key, CHECKPOINT))
+            lease.release()
 
     def run(self, place: Location) -> dict[str, Any]:
         """Runs a job, unless it is over or another worker has it.
@@ -125,7 +137,7 @@ class Worker:
             except UserError:  # a worker on this machine has it
                 return {}
             stack.callback(lambda: lock.unlink(missing_ok=True))
-            key = beside(place.key, "lease.json")
+            key = beside(place.key, LEASE)
             lease = leases.take(self.bucket, key, self.name, self.seconds)
             if lease is None:
                 return {}
@@ -198,7 +210,7 @@ class Worker:
         """Says how a job has ended, and removes the checkpoint, which only a job that runs has."""
         work.upload_log()
         work.status.write(**end)
-        self.bucket.delete(work.key("checkpoint.npz"))
+        self.bucket.delete(work.key(CHECKPOINT))
 
     def _hand_back(self, work: Work) -> None:
         """Leaves a job to others, with the checkpoint that its training has just written."""

@@ -96,6 +96,16 @@ def test_a_job_with_which_too_many_workers_died_fails(bucket, run_job):
     assert (found["attempt"], found["reason"]) == (4, "3 workers have taken it up and died")
 
 
+def test_what_a_worker_left_that_died_as_it_ended_is_cleared(bucket, run_job):
+    put(bucket, "a-1", **MASSES)
+    assert run_job(URL)[0] == 1
+    before = names(bucket)
+    bucket.write("jobs/a-1.lease.json", b'{"worker": "w", "attempt": 1, "seconds": -1}')
+    bucket.write("jobs/a-1.checkpoint.npz", b"")
+    assert run_job("--watch", "s3://team/jobs/", "--until-empty") == (0, "")
+    assert names(bucket) == before
+
+
 def test_a_job_that_another_worker_has_is_left_to_it(bucket, run_job):
     put(bucket, "a-1", **MASSES)
     lease = b'{"worker": "w", "attempt": 1, "seconds": 60}'
