@@ -1,16 +1,36 @@
 """Sections of keys that people write by hand, checked by pydantic, and what is wrong in sentences."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from src.errors import nearest
+from src.errors import UserError, nearest
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 class Section(BaseModel):
     """A part of params.yaml, or of a file like it. Unknown keys are errors, and `"3"` is not 3."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def validate(schema: type[Schema], raw: Any, name: object) -> Schema:
+    """Checks the content of any file against a schema.
+
+    Args:
+        schema: What it should be.
+        raw: Its content.
+        name: What to call it in an error.
+
+    Raises:
+        UserError: If a key or value is wrong; all that is wrong is said at once.
+    """
+    try:
+        return schema.model_validate(raw)
+    except ValidationError as error:
+        problems = sentences(error, schema)
+        raise UserError("\n  ".join([f"{name}: {problems[0]}", *problems[1:]])) from None
 
 
 def sentences(error: ValidationError, schema: type[BaseModel], *section: str) -> list[str]:
