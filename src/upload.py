@@ -1,5 +1,6 @@
-"""Folders uploaded to a bucket, several files at once."""
+"""Files uploaded to a bucket, several at once."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,20 +27,34 @@ def upload_all(bucket: Bucket, folder: Path, prefix: str) -> list[str]:
         UserError: If there are no files, or the store refuses one.
     """
     prefix = folder_key(prefix)
-    paths = {
-        prefix + path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    files = {
+        path: prefix + path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     }
-    if not paths:
+    if not files:
         raise UserError(f"{folder}: there are no files to upload")
-    keys = sorted(paths)
-    sizes = {key: path.stat().st_size for key, path in paths.items()}
-    small = [key for key in keys if sizes[key] <= PART]
-    large = [key for key in keys if sizes[key] > PART]  # whose parts go at once
-    with bar(sum(sizes.values()), folder.name) as shown, ThreadPoolExecutor(THREADS) as pool:
+    upload_files(bucket, files, folder.name)
+    return sorted(files.values())
 
-        def send(key: str) -> int:
-            bucket.upload(paths[key], key)
-            return sizes[key]
+
+def upload_files(bucket: Bucket, files: Mapping[Path, str], title: str) -> None:
+    """Uploads files, with a progress bar.
+
+    Args:
+        bucket: Where to.
+        files: Each file's key.
+        title: Of the bar.
+
+    Raises:
+        UserError: If the store refuses one; others may be there.
+    """
+    sizes = {path: path.stat().st_size for path in files}
+    small = [path for path, size in sizes.items() if size <= PART]
+    large = [path for path, size in sizes.items() if size > PART]  # whose parts go at once
+    with bar(sum(sizes.values()), title) as shown, ThreadPoolExecutor(THREADS) as pool:
+
+        def send(path: Path) -> int:
+            bucket.upload(path, files[path])
+            return sizes[path]
 
         try:
             for size in pool.map(send, small):
@@ -47,6 +62,5 @@ def upload_all(bucket: Bucket, folder: Path, prefix: str) -> list[str]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-        for key in large:
-            bucket.upload(paths[key], key, shown.update)
-    return keys
+        for path in large:
+            bucket.upload(path, files[path], shown.update)
