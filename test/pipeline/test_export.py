@@ -57,6 +57,7 @@ def write_split(inputs: np.ndarray) -> None:
     pd.DataFrame({"id": ids, "label": names}).to_parquet(folder / "table.parquet")
     content = {"objective": objectives.infer(pd.Series(names)), "names": CLASSES}
     Path("build/prepared/data.json").write_text(json.dumps(content))
+    Path("build/prepared/golden.json").write_text(json.dumps([{"id": ids[3], "input": {"text": "raw"}}]))
 
 
 def test_the_onnx_file_predicts_as_keras_does_on_batches_of_any_size(prepared, images, network, capsys):
