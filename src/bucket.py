@@ -67,6 +67,7 @@ class Object:
         etag: Of this content; another content has another.
         sha256: In hexadecimal, where whoever uploaded the file gave it.
         age: Seconds since it was written, by the store's own clock; 0 in a listing.
+        encrypted: Whether its ETag cannot be its MD5 for that; not known in a listing.
     """
 
     key: str
@@ -74,6 +75,7 @@ class Object:
     etag: str
     sha256: str | None = None
     age: float = 0.0
+    encrypted: bool = False
 
 
 @dataclass
@@ -99,9 +101,8 @@ class Bucket:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
-        elsewhere = (
-            self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        )
+        named = (os.environ.get(name) for name in ENDPOINTS)
+        elsewhere = self.endpoint or next(filter(None, named), None)
         config = Config(
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             connect_timeout=CONNECT,
@@ -297,22 +298,32 @@ class Bucket:
     # ── Files of any size ──────────────────────────────────────────────────────────────────────────────────
 
     def upload(self, path: Path, key: str, progress: Callable[[int], Any] = lambda count: None) -> None:
-        """Uploads a file in parts, several at once; it appears whole, with its SHA-256, or not at all.
+        """Uploads a file, a large one in parts, several at once; it appears whole, with its SHA-256, or not.
 
         Args:
             path: The file.
             key: Its name in the bucket.
-            progress: Called with how many more bytes have been sent.
+            progress: Called, by any thread, with how many more bytes have been sent; less than none where
+                bytes have to be sent again.
         """
+        about = {"ContentType": _media_type(key), "Metadata": {"sha256": sha256(path)}}
+        if path.stat().st_size <= PART:
+            content = path.read_bytes()
+            self.ask(
+                "upload",
+                key,
+                lambda: self.client.put_object(Bucket=self.name, Key=key, Body=content, **about),
+            )
+            progress(len(content))
+            return
         from boto3.s3.transfer import TransferConfig
 
         config = TransferConfig(multipart_chunksize=PART, multipart_threshold=PART, max_concurrency=THREADS)
-        extra = {"ContentType": _media_type(key), "Metadata": {"sha256": sha256(path)}}
         self.ask(
             "upload",
             key,
             lambda: self.client.upload_file(
-                str(path), self.name, key, ExtraArgs=extra, Config=config, Callback=progress
+                str(path), self.name, key, ExtraArgs=about, Config=config, Callback=progress
             ),
         )
 
@@ -325,6 +336,7 @@ def _object(key: str, answer: Any) -> Object:
         answer["ETag"],
         answer.get("Metadata", {}).get("sha256"),
         (now - answer["LastModified"]).total_seconds(),
+        "SSECustomerAlgorithm" in answer or answer.get("ServerSideEncryption", "").startswith("aws:kms"),
     )
 
 

@@ -10,6 +10,8 @@ import pytest
 from src.bucket import PART, Bucket, ChangedError, Location, Object
 from src.download import download, download_all
 from src.errors import UserError
+from src.files import sha256
+from src.upload import upload_all
 
 
 @pytest.fixture
@@ -89,6 +91,27 @@ def test_a_folder_comes_whole_and_only_what_is_missing_comes_again(bucket, tmp_p
     download_all(bucket, "photos/", tmp_path / "photos")
     assert asked == ["photos/1/19.txt"]
     assert (tmp_path / "photos/1/19.txt").read_text() == "number 19"
+
+
+def test_a_folder_goes_whole(bucket, large, tmp_path):
+    folder = tmp_path / "run"
+    (folder / "empty folder").mkdir(parents=True)
+    (folder / "plots/of days").mkdir(parents=True)
+    names = ["a.txt", "plots/empty", "plots/of days/é + %41 & '\u4e2d'.png", "plots/large.bin"]
+    for name in names[:3]:
+        (folder / name).write_bytes(name.encode() if name != "plots/empty" else b"")
+    large.rename(folder / "plots/large.bin")
+    assert upload_all(bucket, folder, "results/7/") == sorted(f"results/7/{name}" for name in names)
+    download_all(bucket, "results/7/", tmp_path / "back")
+    for name in names:
+        assert (tmp_path / "back" / name).read_bytes() == (folder / name).read_bytes()
+        assert bucket.find(f"results/7/{name}").sha256 == sha256(folder / name)
+    assert bucket.find("results/7/plots/large.bin").size == 3 * PART + 17
+
+
+def test_a_folder_without_files_is_not_uploaded(bucket, tmp_path):
+    with pytest.raises(UserError, match="there are no files to upload"):
+        upload_all(bucket, tmp_path, "results/7/")
 
 
 @pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/etc/evil.txt", "a\\..\\evil.txt"])
