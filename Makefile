@@ -71,6 +71,7 @@ note: $(VENV)/run  ## post build/gate/gate.md to the merge request (GITLAB_TOKEN
 .PHONY: publish
 publish: $(VENV)/run  ## bundle what the gate let through and send it to the stores
 	python -m src.publish.bundle
+	python -m src.publish.pyz
 	python -m src.publish.publish
 
 .PHONY: train
@@ -132,6 +133,10 @@ benchmark-doctor: $(VENV)/test  ## what the training doctor calls planted pathol
 .PHONY: benchmark-s3
 benchmark-s3: $(VENV)/test $(VENV)/awscli/ready  ## datasets to and from a bucket, beside `aws s3 cp` on the same server
 	python -m benchmark.s3
+
+.PHONY: benchmark-predict
+benchmark-predict: $(VENV)/test  ## predicting with sluice.pyz beside Keras: start, latency, throughput, memory, size
+	python -m benchmark.predict
 
 .PHONY: fashion-full
 fashion-full: $(VENV)/run  ## bring all 60,000 training images (IDX=FOLDER: from IDX files) and track them

@@ -34,6 +34,10 @@ class ChangedError(UserError):
     """An object is not what a conditional request expected."""
 
 
+class AwayError(UserError):
+    """The store does not answer, or says that it cannot at present: the same request may succeed later."""
+
+
 @dataclass(frozen=True)
 class Location:
     """A bucket and a key, or the beginning of keys, in it."""
@@ -131,7 +135,8 @@ class Bucket:
 
         Raises:
             ChangedError: If a condition does not hold.
-            UserError: If the store refuses, or does not answer.
+            AwayError: If the store does not answer.
+            UserError: If the store refuses.
         """
         from boto3.exceptions import S3UploadFailedError
         from botocore import exceptions
@@ -153,7 +158,10 @@ class Bucket:
             ) from None
         except (exceptions.BotoCoreError, exceptions.HTTPClientError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"{place}: cannot {what}: the store does not answer: {reason}") from None
+            lost = (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError)
+            if not isinstance(error, lost):
+                raise UserError(f"{place}: cannot {what}: {reason}") from None
+            raise AwayError(f"{place}: cannot {what}: the store does not answer: {reason}") from None
 
     def changed(self, key: str) -> ChangedError:
         """Returns the error that a file is another one than it was."""
@@ -162,7 +170,7 @@ class Bucket:
     def _refusal(self, what: str, place: str, error: Any) -> UserError:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         code, message = (error.response["Error"].get(key, "") for key in ("Code", "Message"))
-        if status in CONFLICT:
+        if status in CONFLICT or (what == "write" and code == "NoSuchKey"):  # what it was to replace is gone
             return ChangedError(f"{place}: was changed meanwhile")
         if code in UNKNOWN:
             return UserError(
@@ -178,7 +186,8 @@ class Bucket:
             return UserError(f"{place}: cannot {what}: there is no bucket {self.name!r}")
         if status == 404:
             return UserError(f"{place}: not found")
-        return UserError(f"{place}: cannot {what}: the store answers {status} {code}: {message}")
+        kind = AwayError if status >= 500 or status == 429 else UserError
+        return kind(f"{place}: cannot {what}: the store answers {status} {code}: {message}")
 
     # ── Small files ────────────────────────────────────────────────────────────────────────────────────────
 

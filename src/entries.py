@@ -217,7 +217,7 @@ def upload(bucket: Bucket, id: str, folder: Path, created: str, prefix: str = ""
     there = {found.key: found.size for found in bucket.objects(where)}
     missing = [name for name in sums if there.get(where + name) != (folder / name).stat().st_size]
     if missing:
-        upload_files(bucket, {where + name: folder / name for name in missing}, folder.name)
+        upload_files(bucket, {folder / name: where + name for name in missing}, folder.name)
         if _sums(folder) != sums:
             raise UserError(f"{folder}: was changed while it was published; publish it again")
     if there.get(where + SUMS) != len(content):

@@ -1,7 +1,6 @@
 """Files that are either written whole or not at all, and what is kept of a run beside its results."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -54,6 +53,8 @@ def alone(lock: Path, *written: Path) -> Iterator[None]:
     Raises:
         UserError: If another process is there.
     """
+    import fcntl  # Windows has none, where models are used but not trained
+
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "a+") as file:
         try:
@@ -79,13 +80,13 @@ def write_json(path: Path | str, content: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Reads a JSON file that an earlier stage wrote.
+    """Reads a JSON file that an earlier stage wrote; `path` may also be a member of an archive.
 
     Raises:
         UserError: If the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads((Path(path) if isinstance(path, str) else path).read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run `dvc repro`, which makes it") from None
     except ValueError as error:

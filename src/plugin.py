@@ -1,6 +1,7 @@
 """A name in params.yaml is a file name: `task: image` is src/tasks/image.py. This is the only dispatch."""
 
 import importlib
+import pkgutil
 from pathlib import Path
 from types import ModuleType
 
@@ -8,9 +9,8 @@ from src.errors import UserError, nearest
 
 
 def names(folder: str) -> list[str]:
-    """Returns the plug-ins of `src/<folder>`, sorted: its Python files but for `__init__.py`."""
-    files = (Path(__file__).parent / folder).glob("*.py")
-    return sorted(file.stem for file in files if file.stem != "__init__")
+    """Returns the plug-ins of `src/<folder>`, which may lie in an archive, sorted: its Python files."""
+    return sorted(found.name for found in pkgutil.iter_modules([str(Path(__file__).parent / folder)]))
 
 
 def pick(folder: str, name: str) -> ModuleType:

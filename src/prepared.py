@@ -4,6 +4,7 @@ build/prepared/<split>/inputs.npy     encoded inputs, (examples, …), the encod
 build/prepared/<split>/labels.npy     encoded labels, (examples,) or (examples, outputs)
 build/prepared/<split>/table.parquet  id, label and every other column of the examples, in the same order
 build/prepared/encoder.json           the task's encoder; with a tokenizer.json where inputs are sentences
+build/prepared/golden.json            a few raw examples of the test split (src/golden.py)
 build/prepared/data.json              counts, classes, hash, both ends of the network (src/network.py), and
                                       what is odd about the data
 """

@@ -1,4 +1,4 @@
-"""Files and folders uploaded to a bucket, several files at once."""
+"""Files uploaded to a bucket, several at once."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +12,9 @@ from src.errors import UserError
 def upload_all(bucket: Bucket, folder: Path, prefix: str) -> list[str]:
     """Uploads all files in a folder and in the folders below, with a progress bar.
 
+    Each appears whole, all of them together do not: whoever must not see a part of them learns their keys
+    from a file that is written afterwards.
+
     Args:
         bucket: Where they go.
         folder: Where they are.
@@ -23,48 +26,35 @@ def upload_all(bucket: Bucket, folder: Path, prefix: str) -> list[str]:
     Raises:
         UserError: If there are no files, or the store refuses one.
     """
-    paths = keys(folder, prefix)
-    upload_files(bucket, paths, folder.name)
-    return list(paths)
-
-
-def keys(folder: Path, prefix: str) -> dict[str, Path]:
-    """Returns key → path, in the order of the keys, of all files in a folder and in the folders below.
-
-    Raises:
-        UserError: If there are no files.
-    """
     prefix = folder_key(prefix)
-    paths = {
-        prefix + path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    files = {
+        path: prefix + path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     }
-    if not paths:
+    if not files:
         raise UserError(f"{folder}: there are no files to upload")
-    return dict(sorted(paths.items()))
+    upload_files(bucket, files, folder.name)
+    return sorted(files.values())
 
 
-def upload_files(bucket: Bucket, paths: Mapping[str, Path], what: str) -> None:
+def upload_files(bucket: Bucket, files: Mapping[Path, str], title: str) -> None:
     """Uploads files, with a progress bar.
 
-    Each appears whole, all of them together do not: whoever must not see a part of them learns their keys
-    from a file that is written afterwards.
-
     Args:
-        bucket: Where they go.
-        paths: Key → path.
-        what: They are, for the progress bar.
+        bucket: Where to.
+        files: Each file's key.
+        title: Of the bar.
 
     Raises:
-        UserError: If the store refuses one.
+        UserError: If the store refuses one; others may be there.
     """
-    sizes = {key: path.stat().st_size for key, path in paths.items()}
-    small = [key for key, size in sizes.items() if size <= PART]
-    large = [key for key, size in sizes.items() if size > PART]  # whose parts go at once
-    with bar(sum(sizes.values()), what) as shown, ThreadPoolExecutor(THREADS) as pool:
+    sizes = {path: path.stat().st_size for path in files}
+    small = [path for path, size in sizes.items() if size <= PART]
+    large = [path for path, size in sizes.items() if size > PART]  # whose parts go at once
+    with bar(sum(sizes.values()), title) as shown, ThreadPoolExecutor(THREADS) as pool:
 
-        def send(key: str) -> int:
-            bucket.upload(paths[key], key)
-            return sizes[key]
+        def send(path: Path) -> int:
+            bucket.upload(path, files[path])
+            return sizes[path]
 
         try:
             for size in pool.map(send, small):
@@ -72,5 +62,5 @@ def upload_files(bucket: Bucket, paths: Mapping[str, Path], what: str) -> None:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-        for key in large:
-            bucket.upload(paths[key], key, shown.update)
+        for path in large:
+            bucket.upload(path, files[path], shown.update)

@@ -1,7 +1,8 @@
 """Writes the model as ONNX, which runs without Keras, and checks that it predicts the same.
 
 in:   src/models/model.keras, build/prepared/
-out:  src/models/model.onnx, the same bytes for the same model
+out:  src/models/model.onnx, the same bytes for the same model, and
+      src/models/golden.json: a few raw test examples with the model's outputs (src/golden.py)
 
 python -m src.evaluate.export
 """
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from src import command, engine, prepared
+from src import command, engine, golden, prepared
 from src.errors import UserError
-from src.files import read_json, replacing
+from src.files import read_json, replacing, write_json
+from src.golden import TOLERANCE
 from src.plugin import pick
 from src.scoring import BATCH, predict
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 KERAS = Path("src/models/model.keras")
 ONNX = Path("src/models/model.onnx")
-TOLERANCE = 1e-4  # of probabilities; relative for numbers, or to their spread where that is larger
+GOLDEN = Path("src/models/golden.json")
 
 
 def main() -> None:
@@ -41,7 +43,28 @@ def main() -> None:
         expected = predict(model, test, KERAS)
         found = run(temporary, test.inputs)
         difference = compare(expected, found, test, pick("objectives", data["objective"]), data["names"])
+    write_golden(expected, test, data["names"])
     print(f"{ONNX}: differs from Keras by {difference:.1e} at most on {len(test):,} test examples")
+
+
+def write_golden(outputs: np.ndarray, test: prepared.Split, names: list[str] | None) -> None:
+    """Writes the golden examples of `prepare` with Keras' outputs for them.
+
+    Args:
+        outputs: For the test split, (examples, units).
+        test: The split.
+        names: The classes, or None where labels are numbers.
+    """
+    rows = {name: row for row, name in enumerate(test.table["id"])}
+    examples = read_json(prepared.FOLDER / golden.NAME)
+    for example in examples:
+        example["output"] = [float(str(value)) for value in outputs[rows[example["id"]]]]
+    write_json(GOLDEN, {"unit": _unit(outputs, names), "examples": examples})
+
+
+def _unit(outputs: np.ndarray, names: list[str] | None) -> float:
+    """Returns what differences are in proportion to: 1 for probabilities, else the spread of the numbers."""
+    return 1.0 if names else float(outputs.std()) or 1.0
 
 
 def convert(model: "keras.Model", path: Path) -> None:
@@ -167,9 +190,8 @@ def compare(
     """
     if found.shape != expected.shape:
         raise UserError(f"{ONNX}: not written: expected outputs {expected.shape}, found {found.shape}")
-    unit = 1.0 if names else float(expected.std()) or 1.0
-    difference = np.abs(found - expected) / np.maximum(unit, np.abs(expected))
-    worst = np.nan_to_num(difference, nan=np.inf).reshape(len(difference), -1).max(axis=1)
+    difference = golden.difference(expected, found, _unit(expected, names))
+    worst = difference.reshape(len(difference), -1).max(axis=1)
     if worst.max() > TOLERANCE:
         example = test.table["id"].iloc[int(worst.argmax())]
         raise UserError(

@@ -83,6 +83,7 @@ def describe(
         "architecture": {"name": settings.architecture, **settings.model.model_dump()},
         **own,
         "input": {"shape": model.input_shape[1:], "dtype": model.inputs[0].dtype},
+        "output": {"units": frame.output.units, "activation": frame.output.activation},
         "encoder": encoder,
         "model_path": "model.keras",
         "plot_path": "report/curves.png",

@@ -36,7 +36,7 @@ from src.download import download_all
 from src.errors import UserError
 from src.files import read_json
 from src.stores import PROVENANCE, SEMANTIC, judged
-from src.upload import keys, upload_files
+from src.upload import upload_files
 
 VERSIONS = "versions/"
 FORMAT = 1  # of a version's record
@@ -183,15 +183,18 @@ def put_files(arguments: argparse.Namespace) -> None:
     """Uploads a file, or all files of a folder. None that an entry names is replaced."""
     bucket, source = arguments.bucket, Path(arguments.path)
     if source.is_dir():
-        paths = keys(source, arguments.key)
+        prefix = f"{arguments.key.rstrip('/')}/" if arguments.key else ""
+        files = {path: prefix + path.relative_to(source).as_posix() for path in source.rglob("*")}
+        files = {path: key for path, key in sorted(files.items()) if path.is_file()}
     elif source.is_file():
-        into = not arguments.key or arguments.key.endswith("/")
-        paths = {arguments.key + source.name if into else arguments.key: source}
+        files = {source: arguments.key}
+        if not arguments.key or arguments.key.endswith("/"):
+            files = {source: arguments.key + source.name}
     else:
         raise UserError(f"{source}: not found; expected a file or a folder")
     if not arguments.force:
-        refuse_used(bucket, paths)
-    upload_files(bucket, paths, source.name)
+        refuse_used(bucket, files.values())
+    upload_files(bucket, files, source.name)
 
 
 def remove_file(arguments: argparse.Namespace) -> None:
@@ -204,18 +207,18 @@ def remove_file(arguments: argparse.Namespace) -> None:
     bucket.delete(key)
 
 
-def refuse_used(bucket: Bucket, files: Iterable[str]) -> None:
+def refuse_used(bucket: Bucket, keys: Iterable[str]) -> None:
     """Checks that no entry and no version would be broken.
 
     Args:
-        bucket: Where they are.
-        files: The keys of those that are to be deleted or replaced.
+        bucket: Where the keys are.
+        keys: Of files that are to be deleted or replaced.
 
     Raises:
         UserError: If one is named by an entry of an inference.json above it, or is such a file itself.
     """
     known: dict[str, dict[str, entries.Entry]] = {}
-    for key in files:
+    for key in keys:
         own = PUBLISHED.match(key) or RECORD.fullmatch(key)
         above = own[1] if own else key
         depths = [position + 1 for position, letter in enumerate(above) if letter == "/"]

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
 import soundfile
 import soxr
-from pydantic import Field, model_validator
 
-from src import dataset
 from src.errors import BadExampleError
 from src.files import read_json, write_json
 from src.network import Layers
-from src.params import Data, Section
+from src.options import Field, Section, model_validator
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
+
+    from src.params import Data
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 COLUMNS = ("audio", "sound", "path", "file", "file_name", "filename", "file_path", "bytes")
@@ -38,6 +38,7 @@ FULL_SCALE = 32768
 FLOOR = 1e-6  # power below which all is silence: above the noise of 16 bits, by which runtimes differ
 DARK, BRIGHT = -60.0, 40.0  # decibels: of FLOOR, and about those of a loud tone
 
+RAW = "file"
 CELL = (1.8, 1.5)
 
 
@@ -89,8 +90,10 @@ class Options(Section):
         return self.samples // self.hop + 1
 
 
-def read(data: Data, spool: Path) -> pd.DataFrame:
+def read(data: "Data", spool: Path) -> "pd.DataFrame":
     """Reads class folders, an archive of them, or a table with a column of paths or bytes."""
+    from src import dataset
+
     return dataset.read(data, spool, SUFFIXES, COLUMNS)
 
 

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageOps
-from pydantic import Field
 
-from src import dataset
 from src.errors import BadExampleError
 from src.files import read_json, write_json
 from src.network import Layers
-from src.params import Data, Section
+from src.options import Field, Section
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
+
+    from src.params import Data
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 COLUMNS = ("image", "img", "path", "file", "file_name", "filename", "file_path", "bytes")
@@ -26,6 +26,7 @@ MOST_PIXELS = (
     80_000_000  # below Pillow's own bound of 89 million; a larger image is taken for a decompression bomb
 )
 
+RAW = "file"
 CELL = (1.2, 1.2)
 
 Pixels = Annotated[int, Field(ge=1, le=4096)]
@@ -39,8 +40,10 @@ class Options(Section):
     aspect: Literal["crop", "pad", "stretch"] = "crop"  # how an image of another shape is made to fit
 
 
-def read(data: Data, spool: Path) -> pd.DataFrame:
+def read(data: "Data", spool: Path) -> "pd.DataFrame":
     """Reads class folders, an archive of them, or a table with a column of paths or bytes."""
+    from src import dataset
+
     return dataset.read(data, spool, SUFFIXES, COLUMNS)
 
 

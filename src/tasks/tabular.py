@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import pandas as pd
-from pydantic import Field
 
-from src import dataset
 from src.errors import BadExampleError, UserError, nearest
 from src.files import read_json, write_json
 from src.network import Layers
-from src.params import Data, Section
+from src.options import Field, Section
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
+    from src.params import Data
+
+RAW = "row"
 CELL = (2.0, 1.4)
 SHOWN = 12  # columns that people are shown
 MOST = 0.9  # of a column's values must be numbers, or dates, for the others to be errors
@@ -49,8 +50,10 @@ class Options(Section):
     missing: list[str | int | float] = ["?", "-", "NA", "N/A", "NaN", "None", "null"]
 
 
-def read(data: Data, spool: Path) -> pd.DataFrame:
+def read(data: "Data", spool: Path) -> "pd.DataFrame":
     """Reads CSV or Parquet, one file or a folder of files with the same columns."""
+    from src import dataset
+
     return dataset.read_rows(data, spool)
 
 
@@ -86,6 +89,16 @@ def _name(value: Any) -> str:
     elif isinstance(value, datetime) and not (value - datetime.combine(value, time(), value.tzinfo)):
         value = value.date()
     return str(value).strip()
+
+
+def _typed(text: str) -> Any:
+    """Returns text as a column would be read that has nothing but such: 7.0 is a number, TRUE is True.
+
+    A row that comes alone, as text, is the same example as in a table whose columns have types.
+    """
+    words = {"true": True, "false": False}
+    number = _number(text)
+    return words.get(text.strip().lower(), text) if number is None else number
 
 
 def _number(value: Any) -> float | None:
@@ -173,6 +186,8 @@ class Column:
         if value is not None and not isinstance(value, SINGLE):
             raise BadExampleError(f"column {self.name!r}: found {value!r}, expected a name")
         name = None if value is None else _name(value)
+        if isinstance(value, str) and name not in self.categories:
+            name = _name(_typed(value))
         place = self.categories.index(name) if name in self.categories else len(self.categories)
         if name is None and self.missing:
             place += 1

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
-from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from src import dataset
 from src.errors import BadExampleError
 from src.files import read_json, write_json
 from src.network import Layers
-from src.params import Data, Section
+from src.options import Field, Section
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
+
+    from src.params import Data
 
 SUFFIXES = (".txt",)
 COLUMNS = (
@@ -34,6 +34,7 @@ SPECIAL = ["[PAD]", "[UNK]"]
 WORDS = r"(?i)\w+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+|[^\w\s]"
 COVERED = 99  # percent of the training sentences that are not cut where `length` is not given
 
+RAW = "text"
 CELL = (6.0, 0.45)
 LINE, LINES = 88, 3  # characters of a line and lines that go into a cell
 
@@ -48,8 +49,10 @@ class Options(Section):
     length: Annotated[int, Field(ge=1)] | None = None  # tokens; None: 99 % of the training sentences fit
 
 
-def read(data: Data, spool: Path) -> pd.DataFrame:
+def read(data: "Data", spool: Path) -> "pd.DataFrame":
     """Reads a table with a column of sentences, class folders of .txt files, or an archive of them."""
+    from src import dataset
+
     return dataset.read(data, spool, SUFFIXES, COLUMNS, paths=False)
 
 
@@ -93,7 +96,7 @@ class Encoder:
     def load(cls, folder: Path) -> "Encoder":
         """Returns the encoder that `save` wrote."""
         options = Options.model_validate(read_json(folder / "encoder.json"))
-        return cls(options, Tokenizer.from_file(str(folder / "tokenizer.json")))
+        return cls(options, Tokenizer.from_str((folder / "tokenizer.json").read_text("utf-8")))
 
     def save(self, folder: Path) -> None:
         """Writes the options, and the tokenizer in Hugging Face's format, which encodes the same."""

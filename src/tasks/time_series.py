@@ -18,19 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import numpy as np
-import pandas as pd
-from pandas.api.types import is_numeric_dtype
-from pydantic import Field
 
-from src import dataset
-from src.dataset import Slice
 from src.errors import BadExampleError, UserError, nearest
 from src.files import read_json, write_json
 from src.network import Layers
-from src.params import Data, Section
+from src.options import Field, Section
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
+
+    from src.dataset import Slice
+    from src.params import Data
 
 SUFFIXES = (".npy", ".csv")
 SERIES = ("series", "series_id", "case", "id")  # usual names of the column that names the series
@@ -39,6 +38,7 @@ NPY = b"\x93NUMPY"  # how such a file begins
 PADDING = -1e9  # float32 holds it exactly
 LONGEST = 10_000  # steps up to which a length is learned
 
+RAW = "file"
 CELL = (1.8, 1.2)
 
 
@@ -49,11 +49,14 @@ class Options(Section):
     cut: Literal["end", "start"] = "end"  # where longer series lose steps
 
 
-def read(data: Data, spool: Path) -> pd.DataFrame:
+def read(data: "Data", spool: Path) -> "pd.DataFrame":
     """Reads class folders, an archive of them, .ts files, or tables in long form.
 
     A series that cannot be put together is a `BadExampleError` in the column `input`; `digest` raises it.
     """
+    from src import dataset
+    from src.dataset import Slice
+
     path = Path(data.path)
     archive = path.is_file() and path.name.lower().endswith(dataset.ARCHIVES)
     files = {path.name: Slice(data.path)} if path.is_file() else {}
@@ -222,6 +225,8 @@ def _from_npy(raw: bytes) -> np.ndarray:
 
 
 def _from_csv(raw: bytes) -> tuple[np.ndarray, list[str] | None]:
+    import pandas as pd
+
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     head, _, rows = raw.partition(b"\n")
     first = next(csv.reader([head.decode().strip()]), [])
@@ -244,8 +249,11 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _numbers(frame: pd.DataFrame) -> np.ndarray:
+def _numbers(frame: "pd.DataFrame") -> np.ndarray:
     """Returns a table's values, (rows, columns) float64, text that is no number as not a number."""
+    import pandas as pd
+    from pandas.api.types import is_numeric_dtype
+
     columns = [
         column if is_numeric_dtype(column) else pd.to_numeric(column.astype(str), errors="coerce")
         for _, column in frame.items()
@@ -253,7 +261,7 @@ def _numbers(frame: pd.DataFrame) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.float64) if columns else np.zeros((len(frame), 0))
 
 
-def _finite(values: np.ndarray, frame: pd.DataFrame | None = None) -> np.ndarray:
+def _finite(values: np.ndarray, frame: "pd.DataFrame | None" = None) -> np.ndarray:
     """Returns (steps, channels) as float32; names the first value that is not finite, or is the padding."""
     if not values.size:
         raise BadExampleError(f"{values.shape[0]} steps of {values.shape[1]} channels, expected at least one")
@@ -271,8 +279,10 @@ def _finite(values: np.ndarray, frame: pd.DataFrame | None = None) -> np.ndarray
     return small
 
 
-def _store(out: BinaryIO, values: np.ndarray) -> Slice:
+def _store(out: BinaryIO, values: np.ndarray) -> "Slice":
     """Appends a series to a file, as .npy."""
+    from src.dataset import Slice
+
     start = out.tell()
     np.save(out, values)
     return Slice(out.name, start, out.tell() - start)
@@ -281,11 +291,14 @@ def _store(out: BinaryIO, values: np.ndarray) -> Slice:
 # ── Long form ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _from_rows(table: pd.DataFrame, data: Data, out: BinaryIO) -> pd.DataFrame:
+def _from_rows(table: "pd.DataFrame", data: "Data", out: BinaryIO) -> "pd.DataFrame":
     """Gathers the rows of a table in long form, file by file and series by series.
 
     Columns that are no channels stay, for slices, where they are the same in all rows of each series.
     """
+    import pandas as pd
+    from pandas.api.types import is_numeric_dtype
+
     there = [name for name in table if name not in ("id", "input", "label", "split")]
     chosen = data.columns or []
     _check_names(table, there, data)
@@ -321,7 +334,7 @@ def _from_rows(table: pd.DataFrame, data: Data, out: BinaryIO) -> pd.DataFrame:
     return first.reset_index(drop=True)
 
 
-def _check_names(table: pd.DataFrame, there: list[str], data: Data) -> None:
+def _check_names(table: "pd.DataFrame", there: list[str], data: "Data") -> None:
     """Refuses columns that are not there, and rows that name no series."""
     for key, wanted in (("order", [data.order] if data.order else []), ("columns", data.columns or [])):
         for name in wanted:
@@ -335,14 +348,16 @@ def _check_names(table: pd.DataFrame, there: list[str], data: Data) -> None:
         raise UserError(f"{data.path}: {nameless.iloc[0]} names no series, expected a name in each row")
 
 
-def _differs(column: pd.Series, series: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _differs(column: "pd.Series", series: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Returns whether each row has another value than the first row of its series, (rows,) bool."""
+    import pandas as pd
+
     values = pd.factorize(column.astype(str))[0]
     return values != values[starts][series]
 
 
 def _odd(
-    table: pd.DataFrame, series: np.ndarray, starts: np.ndarray, places: np.ndarray, order: str | None
+    table: "pd.DataFrame", series: np.ndarray, starts: np.ndarray, places: np.ndarray, order: str | None
 ) -> dict[int, str]:
     """Says which series have several labels or splits, or rows in no order.
 
@@ -373,8 +388,11 @@ def _odd(
     return found
 
 
-def _sortable(column: pd.Series, data: Data) -> pd.Series:
+def _sortable(column: "pd.Series", data: "Data") -> "pd.Series":
     """Returns numbers as they are, text as dates."""
+    import pandas as pd
+    from pandas.api.types import is_numeric_dtype
+
     if is_numeric_dtype(column):
         return column
     try:
@@ -389,8 +407,10 @@ def _sortable(column: pd.Series, data: Data) -> pd.Series:
 # ── .ts files ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _from_ts(path: Path, files: dict[str, Slice], out: BinaryIO) -> pd.DataFrame:
+def _from_ts(path: Path, files: dict[str, "Slice"], out: BinaryIO) -> "pd.DataFrame":
     """Reads the .ts files of one dataset: below a header, a line for each series, its label at the end."""
+    import pandas as pd
+
     rows: list[tuple[str, Slice | BadExampleError, str, str | None]] = []
     ends = {name: re.split(r"_(train|test)$", Path(name).stem.lower()) for name in files}
     for name, piece in files.items():
@@ -413,7 +433,7 @@ def _from_ts(path: Path, files: dict[str, Slice], out: BinaryIO) -> pd.DataFrame
     return table if table["split"].notna().any() else table.drop(columns="split")
 
 
-def _lines(piece: Slice) -> Iterator[str]:
+def _lines(piece: "Slice") -> Iterator[str]:
     with open(piece.path, "rb") as file:
         file.seek(piece.offset)
         left = piece.size  # negative: to the end
@@ -441,7 +461,7 @@ def _header(name: str, lines: Iterator[tuple[int, str]]) -> dict[str, str]:
     return header
 
 
-def _parse(series: str, label: str, known: list[str], out: BinaryIO) -> Slice | BadExampleError:
+def _parse(series: str, label: str, known: list[str], out: BinaryIO) -> "Slice | BadExampleError":
     """Stores the series `1.5,2:3,?`, a dimension between colons, ? if missing, or returns what is wrong."""
     try:
         if known and label not in known:

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import nibabel
 import numpy as np
-import pandas as pd
 from nibabel.filebasedimages import ImageFileError
 from nibabel.fileholders import FileHolder
 from nibabel.orientations import OrientationError
 from nibabel.spatialimages import HeaderDataError
 from numpy.lib import format as npy
-from pydantic import Field, model_validator
 
-from src import dataset
 from src.errors import BadExampleError
 from src.files import read_json, write_json
 from src.network import Layers
-from src.params import Data, Section
+from src.options import Field, Section, model_validator
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
+
+    from src.params import Data
 
 SUFFIXES = (".npy", ".npz", ".nii", ".nii.gz")
 COLUMNS = ("volume", "scan", "path", "file", "file_name", "filename", "file_path", "bytes")
@@ -39,6 +39,7 @@ DAMAGE: tuple[type[Exception], ...] = (EOFError, OSError, OverflowError, Runtime
 DAMAGE += (SyntaxError, tokenize.TokenError, zlib.error, zipfile.BadZipFile)
 DAMAGE += (HeaderDataError, ImageFileError, OrientationError)
 
+RAW = "file"
 CELL = (2.4, 0.9)
 
 Voxels = Annotated[int, Field(ge=1, le=512)]
@@ -62,8 +63,10 @@ class Options(Section):
         return self
 
 
-def read(data: Data, spool: Path) -> pd.DataFrame:
+def read(data: "Data", spool: Path) -> "pd.DataFrame":
     """Reads class folders, an archive of them, or a table with a column of paths or bytes."""
+    from src import dataset
+
     return dataset.read(data, spool, SUFFIXES, COLUMNS)
 
 

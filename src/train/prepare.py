@@ -12,6 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from src import command, objectives, params, prepared, splits
+from src import command, golden, objectives, params, prepared, splits
 from src.dataset import SPLITS, content
 from src.errors import BadExampleError, UserError
 from src.files import replacing, write_json
@@ -75,6 +76,11 @@ def main() -> None:
                 refuse(bad, len(table), settings.data)
                 table = table[~table["id"].isin(bad["id"])]
                 findings = splits.examine(table, settings.data, groups())
+            test = table[table["split"] == "test"].iloc[golden.spread((table["split"] == "test").sum())]
+            reads = [
+                (name, partial(content, value)) for name, value in zip(test["id"], test["input"], strict=True)
+            ]
+            write_json(folder / golden.NAME, golden.choose(reads))
             if classes is not None and len(bad):
                 every = objective.classes(pd.concat([table["label"], bad["label"].dropna()]))
                 lost = sorted(set(every) - set(classes))

@@ -7,7 +7,7 @@ from threading import Timer
 
 import pytest
 
-from src.bucket import PART, Bucket, ChangedError, Location, Object
+from src.bucket import PART, AwayError, Bucket, ChangedError, Location, Object
 from src.download import download, download_all
 from src.errors import UserError
 from src.files import sha256
@@ -135,6 +135,20 @@ def test_of_two_writers_who_saw_the_same_one_is_told(bucket):
         bucket.delete("a.json", over=first)
     bucket.delete("a.json", over=second)
     assert bucket.read("a.json") is None
+
+
+def test_what_was_to_be_replaced_and_is_gone_has_changed(bucket):
+    first = bucket.write("a.json", b"1")
+    bucket.delete("a.json")
+    with pytest.raises(ChangedError):
+        bucket.write("a.json", b"2", over=first)
+    assert bucket.read("a.json") is None
+
+
+def test_a_store_that_does_not_answer_is_away(bucket, monkeypatch):
+    monkeypatch.setattr("src.bucket.ATTEMPTS", 1)
+    with pytest.raises(AwayError, match="the store does not answer"):
+        Bucket("team", "http://127.0.0.1:9").read("a.json")
 
 
 def test_a_write_whose_answer_was_lost_counts_as_written(bucket):

@@ -57,6 +57,7 @@ def write_split(inputs: np.ndarray) -> None:
     pd.DataFrame({"id": ids, "label": names}).to_parquet(folder / "table.parquet")
     content = {"objective": objectives.infer(pd.Series(names)), "names": CLASSES}
     Path("build/prepared/data.json").write_text(json.dumps(content))
+    Path("build/prepared/golden.json").write_text(json.dumps([{"id": ids[3], "input": {"text": "raw"}}]))
 
 
 def test_the_onnx_file_predicts_as_keras_does_on_batches_of_any_size(prepared, images, network, capsys):
@@ -96,6 +97,7 @@ def test_neither_names_nor_the_order_of_nodes_change_the_bytes(prepared):
     assert model.SerializeToString(deterministic=True) == expected
 
 
+@pytest.mark.slow
 def test_a_recurrent_network_with_graphs_inside_its_nodes_is_exported_the_same_way_twice(workspace):
     engine.start(seed=3)
     import keras
