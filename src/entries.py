@@ -107,13 +107,13 @@ def _change(
     prefix: str,
     change: Callable[[dict[str, Entry]], dict[str, Entry]],
     check: Callable[[], Any],
-) -> None:
+) -> dict[str, Entry]:
     """Changes inference.json: reads, changes, and writes if nobody else did; else once more."""
     for attempt in range(TRIES):
         entries, found = _read(bucket, prefix)
         changed = change(entries)
         if changed == entries:
-            return
+            return entries
         check()
         content = json.dumps(changed, indent=2, allow_nan=False) + "\n"
         try:
@@ -122,7 +122,7 @@ def _change(
             # https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/: "full jitter"
             time.sleep(random.uniform(0, min(LONGEST, PAUSE * 2 ** min(attempt, 10))))
         else:
-            return
+            return changed
     raise UserError(
         f"{bucket.place(prefix + NAME)}: cannot write: others changed it {TRIES} times meanwhile; try again"
     )
@@ -172,7 +172,7 @@ def publish(
     check: Callable[[], Any] = lambda: None,
     prefix: str = "",
 ) -> Entry:
-    """Uploads a folder of results, then sets its entry. The same files again change nothing.
+    """Uploads a folder of results, then sets its entry. The same files again change nothing, not even when.
 
     Args:
         bucket: Where applications look.
@@ -183,14 +183,19 @@ def publish(
         prefix: What all keys begin with, a `/` at its end.
 
     Returns:
-        The entry.
+        The entry that is there now.
 
     Raises:
         UserError: If a file is missing, or changed meanwhile, or the store refuses.
     """
     entry = upload(bucket, id, folder, created, prefix)
-    update(bucket, id, entry, prefix, check)
-    return entry
+
+    def add(entries: dict[str, Entry]) -> dict[str, Entry]:
+        first = entries.get(id, {}).get("created", created)
+        same = entries.get(id) == {**entry, "created": first}
+        return entries if same else {**entries, id: entry}
+
+    return _change(bucket, prefix, add, check)[id]
 
 
 def upload(bucket: Bucket, id: str, folder: Path, created: str, prefix: str = "") -> Entry:

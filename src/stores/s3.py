@@ -297,7 +297,10 @@ def set_entry(arguments: argparse.Namespace) -> None:
 
 
 def remove_entry(arguments: argparse.Namespace) -> None:
-    """Takes an entry out, and then deletes its files, unless a version has them or --keep says so."""
+    """Takes an entry out, and then deletes its files, unless a version has them or --keep says so.
+
+    Not to be done while the same results are being published under the same id: their files may go as well.
+    """
     bucket, prefix = arguments.bucket, arguments.prefix
     entry = entries.remove(bucket, arguments.id, prefix)
     if arguments.keep:

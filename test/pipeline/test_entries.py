@@ -134,7 +134,7 @@ def test_the_same_files_again_change_nothing(bucket, results):
     written = {found.key: bucket.client.head_object(Bucket=bucket.name, Key=found.key)["LastModified"]
                for found in bucket.objects()}  # fmt: skip
     time.sleep(1.1)  # the store's clock is in whole seconds
-    assert entries.publish(bucket, "job-1", results, CREATED) == entry
+    assert entries.publish(bucket, "job-1", results, "2030-01-02T03:04:05+00:00") == entry
     assert [(found.key, found.etag) for found in bucket.objects()] == before
     for key, when in written.items():
         assert bucket.client.head_object(Bucket=bucket.name, Key=key)["LastModified"] == when
