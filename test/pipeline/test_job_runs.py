@@ -78,7 +78,7 @@ def test_a_job_is_trained_published_and_cleaned_up_after(bucket, root, workspace
     with urllib.request.urlopen(f"file://{Path('back/report/index.html').resolve()}") as page:
         assert b"<title>a-1" in page.read()
     assert names(bucket) == ["a-1.json", "a-1.log", "a-1.status.json"]
-    assert "Epoch 1/" in bucket.read("jobs/a-1.log")[0].decode()
+    assert "src/models/model.keras: epoch" in bucket.read("jobs/a-1.log")[0].decode()
     assert list(Path("build/jobs").iterdir()) == []
     assert finish(start(workspace, URL)) == (0, f"{URL}: done\n")  # it is not run again
 
