@@ -332,9 +332,13 @@ def test_no_credentials_are_said(s3, monkeypatch):
         Bucket("team").read("x")
 
 
-def test_a_missing_bucket_is_said(s3, bucket):
+def test_a_missing_bucket_is_said(s3, bucket, tmp_path):
     with pytest.raises(UserError, match="there is no bucket 'nowhere'"):
         list(Bucket("nowhere").objects())
+    with pytest.raises(UserError, match="there is no bucket 'nowhere'"):
+        download(Bucket("nowhere"), "x", tmp_path / "x")
+    with pytest.raises(UserError, match="s3://team/x: not found"):
+        download(bucket, "x", tmp_path / "x")
 
 
 def test_an_address_that_is_none_is_said():
