@@ -5,14 +5,17 @@ AWS_PROFILE, the machine's role); the store from AWS_ENDPOINT_URL where it is no
 throttling and lost connections are tried again with a pause that grows; a refusal is said at once.
 """
 
+import hashlib
 import mimetypes
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from src.errors import UserError
@@ -172,7 +175,8 @@ class Bucket:
     def _refusal(self, what: str, place: str, error: Any) -> UserError:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         code, message = (error.response["Error"].get(key, "") for key in ("Code", "Message"))
-        if status in CONFLICT or (what == "write" and code == "NoSuchKey"):  # what it was to replace is gone
+        # NoSuchKey: what it was to replace is gone. NoSuchUpload: the parts are no longer there.
+        if status in CONFLICT or (what == "write" and code == "NoSuchKey") or code == "NoSuchUpload":
             return ChangedError(f"{place}: was changed meanwhile")
         if code in UNKNOWN:
             return UserError(
@@ -314,9 +318,8 @@ class Bucket:
         try:
             self.ask("delete", key, lambda: self.client.delete_object(Bucket=self.name, Key=key, **condition))
         except ChangedError:
-            if (
-                self.find(key) is not None
-            ):  # else it is gone: the answer to our own deletion may have been lost
+            # What is gone may be so by our own deletion, whose answer was lost.
+            if self.find(key) is not None:
                 raise
 
     # ── Files of any size ──────────────────────────────────────────────────────────────────────────────────
@@ -327,12 +330,12 @@ class Bucket:
         Args:
             path: The file.
             key: Its name in the bucket.
-            progress: Called, by any thread, with how many more bytes have been sent; less than none where
-                bytes have to be sent again.
+            progress: Called with how many more bytes have been sent; less than none where they have to be
+                sent again.
         """
-        about = {"ContentType": _media_type(key), "Metadata": {"sha256": sha256(path)}}
         if path.stat().st_size <= PART:
             content = path.read_bytes()
+            about = _about(key, hashlib.sha256(content).hexdigest())
             self.ask(
                 "upload",
                 key,
@@ -340,16 +343,36 @@ class Bucket:
             )
             progress(len(content))
             return
+        with ThreadPoolExecutor(1) as pool:
+            digest = pool.submit(sha256, path)
+            _ = self.client  # takes as long to make, the first time
+        self._upload_parts(path, key, digest.result(), progress)
+
+    def _upload_parts(self, path: Path, key: str, digest: str, progress: Callable[[int], Any]) -> None:
         from boto3.s3.transfer import TransferConfig
 
         config = TransferConfig(multipart_chunksize=PART, multipart_threshold=PART, max_concurrency=THREADS)
-        self.ask(
-            "upload",
-            key,
-            lambda: self.client.upload_file(
-                str(path), self.name, key, ExtraArgs=about, Config=config, Callback=progress
-            ),
-        )
+        extra, lock = _about(key, digest), Lock()
+
+        def count(more: int) -> None:
+            with lock:
+                progress(more)
+
+        try:
+            self.ask(
+                "upload",
+                key,
+                lambda: self.client.upload_file(str(path), self.name, key, extra, count, config),
+            )
+        except ChangedError:
+            there = self.find(key)  # it may be whole, and only the answer to that lost
+            if there is None or there.sha256 != digest:
+                raise
+
+
+def _about(key: str, digest: str) -> dict[str, Any]:
+    """Returns what is said of a file when it is uploaded."""
+    return {"ContentType": _media_type(key), "Metadata": {"sha256": digest}}
 
 
 def _object(key: str, answer: Any) -> Object:

@@ -29,6 +29,7 @@ def download(bucket: Bucket, key: str, path: Path, expected: str | None = None) 
     """
     found = bucket.find(key)
     if found is None:
+        next(bucket.objects(key), None)  # says so if there is not even the bucket
         raise UserError(f"{bucket.place(key)}: not found")
     with bar(found.size, path.name) as shown:
         _fetch(bucket, found, path, expected, shown.update)

@@ -257,6 +257,26 @@ def test_an_upload_goes_through_though_connections_are_lost_in_it(bucket, cut, l
     assert bucket.find("large.bin").size == large.stat().st_size
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_an_upload_whose_last_answer_was_lost_is_whole(bucket, large, monkeypatch, done):
+    # SeaweedFS remembers what it has done, AWS answers NoSuchUpload to what is asked again after a while.
+    complete = bucket.client.complete_multipart_upload
+
+    def again(**request):
+        if done:
+            complete(**request)
+        return complete(**{**request, "UploadId": "forgotten"})
+
+    monkeypatch.setattr(bucket.client, "complete_multipart_upload", again)
+    if done:
+        bucket.upload(large, "large.bin")
+        assert bucket.find("large.bin").sha256 == sha256(large)
+    else:
+        with pytest.raises(ChangedError):
+            bucket.upload(large, "large.bin")
+        assert bucket.find("large.bin") is None
+
+
 def test_a_bucket_that_keeps_versions_is_like_another(s3, bucket):
     s3.make_bucket("versions")
     kept = Bucket("versions")
@@ -312,9 +332,13 @@ def test_no_credentials_are_said(s3, monkeypatch):
         Bucket("team").read("x")
 
 
-def test_a_missing_bucket_is_said(s3, bucket):
+def test_a_missing_bucket_is_said(s3, bucket, tmp_path):
     with pytest.raises(UserError, match="there is no bucket 'nowhere'"):
         list(Bucket("nowhere").objects())
+    with pytest.raises(UserError, match="there is no bucket 'nowhere'"):
+        download(Bucket("nowhere"), "x", tmp_path / "x")
+    with pytest.raises(UserError, match="s3://team/x: not found"):
+        download(bucket, "x", tmp_path / "x")
 
 
 def test_an_address_that_is_none_is_said():
