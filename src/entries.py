@@ -108,7 +108,7 @@ def _change(
     change: Callable[[dict[str, Entry]], dict[str, Entry]],
     check: Callable[[], Any],
 ) -> dict[str, Entry]:
-    """Changes inference.json: reads, changes, and writes if nobody else did; else once more."""
+    """Changes inference.json, read and written anew until nobody else did between; returns what is there."""
     for attempt in range(TRIES):
         entries, found = _read(bucket, prefix)
         changed = change(entries)

@@ -20,9 +20,8 @@ The command lists, downloads, uploads and deletes single files and entries:
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,13 +34,9 @@ from src.download import download as download_file
 from src.download import download_all
 from src.errors import UserError
 from src.files import read_json
+from src.published import FORMAT, PUBLISHED, VERSIONS, folders, record, refuse_used
 from src.stores import PROVENANCE, SEMANTIC, judged
 from src.upload import upload_files
-
-VERSIONS = "versions/"
-FORMAT = 1  # of a version's record
-PUBLISHED = re.compile(rf"(|.*?/){entries.MODELS}([^/]+)/([0-9a-f]{{64}})/")  # where the files of a model are
-RECORD = re.compile(rf"(|.*?/){VERSIONS}([^/]+)\.json")
 
 
 @dataclass(frozen=True)
@@ -85,21 +80,21 @@ def put(bundle: Path, version: str, options: Options) -> str:
         UserError: If the version is another model, or the store refuses.
     """
     bucket, key = options.bucket, f"{options.prefix}{VERSIONS}{version}.json"
-    record = _record(version, options)
-    if record is None:
+    found = record(bucket, options.prefix, version)
+    if found is None:
         created = read_json(bundle / PROVENANCE)["created"]
         entry = entries.upload(bucket, version, bundle, created, options.prefix)
-        record = {"format": FORMAT, "version": version, "files": judged(bundle), "entry": entry}
+        found = {"format": FORMAT, "version": version, "files": judged(bundle), "entry": entry}
         try:
-            bucket.write(key, (json.dumps(record, indent=2) + "\n").encode())
+            bucket.write(key, (json.dumps(found, indent=2) + "\n").encode())
         except ChangedError:  # another publish was faster
-            record = _record(version, options)
-            if record is None:
+            found = record(bucket, options.prefix, version)
+            if found is None:
                 raise
-    if record["files"] != judged(bundle):
+    if found["files"] != judged(bundle):
         raise UserError(f"{bucket.place(key)}: is another model already; expected a new version")
-    entries.update(bucket, version, record["entry"], options.prefix)
-    return bucket.place(entries.files(record["entry"]))
+    entries.update(bucket, version, found["entry"], options.prefix)
+    return bucket.place(entries.files(found["entry"]))
 
 
 def versions(options: Options) -> list[str]:
@@ -129,30 +124,13 @@ def contents(version: str, options: Options) -> list[str]:
 def _folder(version: str, options: Options) -> str:
     """Returns what the keys of the files of a version, or of an entry, begin with; always the same."""
     if version not in options.folders:
-        record = _record(version, options)
-        entry = record["entry"] if record else entries.read(options.bucket, options.prefix).get(version)
+        found = record(options.bucket, options.prefix, version)
+        entry = found["entry"] if found else entries.read(options.bucket, options.prefix).get(version)
         if entry is None:
             place = options.bucket.place(options.prefix)
             raise UserError(f"{place}: there is neither a version nor an entry {version!r}")
         options.folders[version] = entries.files(entry)
     return options.folders[version]
-
-
-def _record(version: str, options: Options) -> dict[str, Any] | None:
-    """Returns what a version is: its judged files, name → SHA-256, and its entry; None if it is not there."""
-    key = f"{options.prefix}{VERSIONS}{version}.json"
-    found = options.bucket.read(key)
-    if found is None:
-        return None
-    try:
-        record: dict[str, Any] = json.loads(found[0])
-        if record["format"] != FORMAT or not isinstance(record["files"], dict):
-            raise ValueError
-        entries.files(record["entry"])
-    except (ValueError, TypeError, KeyError, AttributeError, UserError):
-        place = options.bucket.place(key)
-        raise UserError(f"{place}: expected the record of a version, format {FORMAT}") from None
-    return record
 
 
 # ── Single files ───────────────────────────────────────────────────────────────────────────────────────────
@@ -207,56 +185,6 @@ def remove_file(arguments: argparse.Namespace) -> None:
     bucket.delete(key)
 
 
-def refuse_used(bucket: Bucket, keys: Iterable[str]) -> None:
-    """Checks that no entry and no version would be broken.
-
-    Args:
-        bucket: Where the keys are.
-        keys: Of files that are to be deleted or replaced.
-
-    Raises:
-        UserError: If one is named by an entry of an inference.json above it, or is such a file itself.
-    """
-    known: dict[str, dict[str, entries.Entry]] = {}
-    for key in keys:
-        own = PUBLISHED.match(key) or RECORD.fullmatch(key)
-        above = own[1] if own else key
-        depths = [position + 1 for position, letter in enumerate(above) if letter == "/"]
-        for prefix in ["", *(above[:depth] for depth in depths)]:
-            if prefix not in known:
-                known[prefix] = entries.read(bucket, prefix)
-            user = _user(known[prefix], prefix, key)
-            if user:
-                raise UserError(
-                    f"{bucket.place(key)}: {user} of {bucket.place(prefix + entries.NAME)} would lose it; "
-                    "`entry rm` removes an entry, --force does it all the same"
-                )
-        record = own and _record(own[2], Options(bucket, own[1]))
-        if record and (RECORD.fullmatch(key) or key.startswith(entries.files(record["entry"]))):
-            raise UserError(
-                f"{bucket.place(key)}: the version {record['version']} would lose it; --force does it all "
-                "the same"
-            )
-
-
-def _user(known: dict[str, entries.Entry], prefix: str, key: str) -> str:
-    """Returns which entry a file is of; empty if of none."""
-    if known and key == prefix + entries.NAME:
-        return f"each of the {len(known):,} entries"
-    for id, entry in known.items():
-        if key in entry.values() or key.startswith(tuple(_folders(entry))):
-            return f"the entry {id!r}"
-    return ""
-
-
-def _folders(entry: entries.Entry) -> Iterator[str]:
-    """Yields where the files of an entry are, all of them its own."""
-    for value in entry.values():
-        own = PUBLISHED.match(value) if isinstance(value, str) else None
-        if own:
-            yield own[0]
-
-
 # ── Entries ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -305,7 +233,7 @@ def remove_entry(arguments: argparse.Namespace) -> None:
     entry = entries.remove(bucket, arguments.id, prefix)
     if arguments.keep:
         return
-    for found in [found for folder in sorted({*_folders(entry)}) for found in bucket.objects(folder)]:
+    for found in [found for folder in sorted({*folders(entry)}) for found in bucket.objects(folder)]:
         print(_delete_unused(bucket, found))
 
 
