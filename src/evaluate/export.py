@@ -37,7 +37,8 @@ def main() -> None:
     data = read_json(prepared.FOLDER / "data.json")
     model = engine.load(KERAS)
 
-    ONNX.unlink(missing_ok=True)
+    for old in (ONNX, GOLDEN):
+        old.unlink(missing_ok=True)
     with replacing(ONNX) as temporary:
         convert(model, temporary)
         expected = predict(model, test, KERAS)

@@ -401,3 +401,30 @@ print("found", *(set(heavy.split()) & set(sys.modules)))
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "found"
     assert len(result.stdout.splitlines()) == 5
+
+
+@pytest.mark.slow
+def test_memory_is_flat_for_a_folder_of_many_images(images, photograph, root):
+    program = f"""
+import resource, sys
+sys.path.insert(0, {str(root)!r})
+sys.argv = ["predict", "--model", "model", *sys.argv[1:]]
+from src import options
+from src.predict.__main__ import main
+options.trust()
+main()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+"""
+    peaks = []
+    for count in (500, 20_000):
+        folder = Path(str(count))
+        folder.mkdir()
+        photograph("temple", 1).save(folder / "000000.png")
+        for number in range(1, count):
+            os.link(folder / "000000.png", folder / f"{number:06}.png")
+        result = subprocess.run(
+            [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True
+        )
+        assert len(result.stdout.splitlines()) == count
+        peaks.append(int(result.stderr))
+    assert peaks[1] - peaks[0] < 30, peaks
