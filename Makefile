@@ -56,6 +56,10 @@ verify: $(VENV)/run  ## does dvc.lock match code, parameters and data, and does 
 pull: $(VENV)/run  ## bring what dvc.lock names from the DVC remote
 	if [[ -n "$$(dvc remote list)" ]]; then dvc pull; else echo "no DVC remote: nothing to pull"; fi
 
+.PHONY: remote
+remote: $(VENV)/run  ## make s3://… of DVC_REMOTE_URL the DVC remote, for .dvc/config to be committed (.env.example)
+	@python -m src.remote
+
 .PHONY: gate
 gate: $(VENV)/run  ## judge the model: pass, fail or not enough data (build/gate/)
 	python -m src.evaluate.gate
@@ -126,6 +130,10 @@ benchmark-transfer: $(VENV)/test  ## transfer learning beside training from scra
 benchmark-doctor: $(VENV)/test  ## what the training doctor calls planted pathologies and healthy trainings, and what it costs
 	python -m benchmark.doctor
 
+.PHONY: benchmark-s3
+benchmark-s3: $(VENV)/test $(VENV)/awscli/ready  ## datasets to and from a bucket, beside `aws s3 cp` on the same server
+	python -m benchmark.s3
+
 .PHONY: benchmark-predict
 benchmark-predict: $(VENV)/test  ## predicting with sluice.pyz beside Keras: start, latency, throughput, memory, size
 	python -m benchmark.predict
@@ -166,6 +174,12 @@ $(VENV)/test: test/requirements.lock | $(VENV)/uv
 $(VENV)/mlflow/ready: | $(VENV)/uv
 	uv venv --quiet --clear --python $(VENV)/bin/python $(@D)
 	uv pip install --quiet --python $(@D) mlflow==3.17.2
+	touch $@
+
+# The AWS CLI has a botocore of its own: an environment of its own, for the benchmark alone.
+$(VENV)/awscli/ready: | $(VENV)/uv
+	uv venv --quiet --clear --python $(VENV)/bin/python $(@D)
+	uv pip install --quiet --python $(@D) awscli==1.46.3
 	touch $@
 
 $(VENV)/node: test/ci/package-lock.json | $(VENV)/test

@@ -5,13 +5,17 @@ AWS_PROFILE, the machine's role); the store from AWS_ENDPOINT_URL where it is no
 throttling and lost connections are tried again with a pause that grows; a refusal is said at once.
 """
 
+import hashlib
 import mimetypes
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from src.errors import UserError
@@ -23,6 +27,7 @@ Answer = TypeVar("Answer")
 ATTEMPTS = 8
 TRIES = 4  # of a content whose connection is lost while it comes
 CONNECT, READ = 10, 60  # seconds to connect, and between two bytes
+PAGE = 1000  # files in one answer of a listing, the most that S3 gives
 PART = 8 << 20  # bytes of a file that are one request
 THREADS = 10
 UNKNOWN = ("SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken")
@@ -32,6 +37,10 @@ CONFLICT = (409, 412)  # another write was faster, or the condition does not hol
 
 class ChangedError(UserError):
     """An object is not what a conditional request expected."""
+
+
+class AwayError(UserError):
+    """The store does not answer, or says that it cannot at present: the same request may succeed later."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class Object:
         etag: Of this content; another content has another.
         sha256: In hexadecimal, where whoever uploaded the file gave it.
         age: Seconds since it was written, by the store's own clock; 0 in a listing.
+        encrypted: Whether its ETag cannot be its MD5 for that; not known in a listing.
     """
 
     key: str
@@ -74,6 +84,7 @@ class Object:
     etag: str
     sha256: str | None = None
     age: float = 0.0
+    encrypted: bool = False
 
 
 @dataclass
@@ -99,9 +110,8 @@ class Bucket:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
-        elsewhere = (
-            self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        )
+        named = (os.environ.get(name) for name in ENDPOINTS)
+        elsewhere = self.endpoint or next(filter(None, named), None)
         config = Config(
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             connect_timeout=CONNECT,
@@ -130,7 +140,8 @@ class Bucket:
 
         Raises:
             ChangedError: If a condition does not hold.
-            UserError: If the store refuses, or does not answer.
+            AwayError: If the store does not answer.
+            UserError: If the store refuses.
         """
         from boto3.exceptions import S3UploadFailedError
         from botocore import exceptions
@@ -152,7 +163,10 @@ class Bucket:
             ) from None
         except (exceptions.BotoCoreError, exceptions.HTTPClientError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"{place}: cannot {what}: the store does not answer: {reason}") from None
+            lost = (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError)
+            if not isinstance(error, lost):
+                raise UserError(f"{place}: cannot {what}: {reason}") from None
+            raise AwayError(f"{place}: cannot {what}: the store does not answer: {reason}") from None
 
     def changed(self, key: str) -> ChangedError:
         """Returns the error that a file is another one than it was."""
@@ -161,7 +175,8 @@ class Bucket:
     def _refusal(self, what: str, place: str, error: Any) -> UserError:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         code, message = (error.response["Error"].get(key, "") for key in ("Code", "Message"))
-        if status in CONFLICT:
+        # NoSuchKey: what it was to replace is gone. NoSuchUpload: the parts are no longer there.
+        if status in CONFLICT or (what == "write" and code == "NoSuchKey") or code == "NoSuchUpload":
             return ChangedError(f"{place}: was changed meanwhile")
         if code in UNKNOWN:
             return UserError(
@@ -177,7 +192,8 @@ class Bucket:
             return UserError(f"{place}: cannot {what}: there is no bucket {self.name!r}")
         if status == 404:
             return UserError(f"{place}: not found")
-        return UserError(f"{place}: cannot {what}: the store answers {status} {code}: {message}")
+        kind = AwayError if status >= 500 or status == 429 else UserError
+        return kind(f"{place}: cannot {what}: the store answers {status} {code}: {message}")
 
     # ── Small files ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -206,14 +222,16 @@ class Bucket:
 
     def _get(self, **request: str) -> tuple[bytes, Any]:
         """Returns a content and the answer; asked for again where the connection is lost on the way."""
-        from botocore.exceptions import HTTPClientError, IncompleteReadError
+        from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
         for attempt in range(TRIES):
             answer = self.client.get_object(Bucket=self.name, **request)
             try:
-                with answer["Body"] as body:
+                with closing(
+                    answer["Body"]
+                ) as body:  # `with` on it alone would give a stream without its checks
                     return body.read(), answer
-            except (HTTPClientError, IncompleteReadError):
+            except (HTTPClientError, IncompleteReadError, FlexibleChecksumError):
                 if attempt == TRIES - 1:
                     raise
         raise AssertionError("not reached")
@@ -273,7 +291,12 @@ class Bucket:
             page = self.ask(
                 "list",
                 prefix,
-                lambda: self.client.list_objects_v2(Bucket=self.name, Prefix=prefix, **token),  # noqa: B023
+                lambda: self.client.list_objects_v2(
+                    Bucket=self.name,
+                    Prefix=prefix,
+                    MaxKeys=PAGE,
+                    **token,  # noqa: B023
+                ),
             )
             for found in page.get("Contents", []):
                 yield Object(found["Key"], found["Size"], found["ETag"])
@@ -292,29 +315,64 @@ class Bucket:
             ChangedError: If another one is there.
         """
         condition = {} if over is None else {"IfMatch": over}
-        self.ask("delete", key, lambda: self.client.delete_object(Bucket=self.name, Key=key, **condition))
+        try:
+            self.ask("delete", key, lambda: self.client.delete_object(Bucket=self.name, Key=key, **condition))
+        except ChangedError:
+            # What is gone may be so by our own deletion, whose answer was lost.
+            if self.find(key) is not None:
+                raise
 
     # ── Files of any size ──────────────────────────────────────────────────────────────────────────────────
 
     def upload(self, path: Path, key: str, progress: Callable[[int], Any] = lambda count: None) -> None:
-        """Uploads a file in parts, several at once; it appears whole, with its SHA-256, or not at all.
+        """Uploads a file, a large one in parts, several at once; it appears whole, with its SHA-256, or not.
 
         Args:
             path: The file.
             key: Its name in the bucket.
-            progress: Called with how many more bytes have been sent.
+            progress: Called with how many more bytes have been sent; less than none where they have to be
+                sent again.
         """
+        if path.stat().st_size <= PART:
+            content = path.read_bytes()
+            about = _about(key, hashlib.sha256(content).hexdigest())
+            self.ask(
+                "upload",
+                key,
+                lambda: self.client.put_object(Bucket=self.name, Key=key, Body=content, **about),
+            )
+            progress(len(content))
+            return
+        with ThreadPoolExecutor(1) as pool:
+            digest = pool.submit(sha256, path)
+            _ = self.client  # takes as long to make, the first time
+        self._upload_parts(path, key, digest.result(), progress)
+
+    def _upload_parts(self, path: Path, key: str, digest: str, progress: Callable[[int], Any]) -> None:
         from boto3.s3.transfer import TransferConfig
 
         config = TransferConfig(multipart_chunksize=PART, multipart_threshold=PART, max_concurrency=THREADS)
-        extra = {"ContentType": _media_type(key), "Metadata": {"sha256": sha256(path)}}
-        self.ask(
-            "upload",
-            key,
-            lambda: self.client.upload_file(
-                str(path), self.name, key, ExtraArgs=extra, Config=config, Callback=progress
-            ),
-        )
+        extra, lock = _about(key, digest), Lock()
+
+        def count(more: int) -> None:
+            with lock:
+                progress(more)
+
+        try:
+            self.ask(
+                "upload",
+                key,
+                lambda: self.client.upload_file(str(path), self.name, key, extra, count, config),
+            )
+        except ChangedError:
+            there = self.find(key)  # it may be whole, and only the answer to that lost
+            if there is None or there.sha256 != digest:
+                raise
+
+
+def _about(key: str, digest: str) -> dict[str, Any]:
+    """Returns what is said of a file when it is uploaded."""
+    return {"ContentType": _media_type(key), "Metadata": {"sha256": digest}}
 
 
 def _object(key: str, answer: Any) -> Object:
@@ -325,6 +383,7 @@ def _object(key: str, answer: Any) -> Object:
         answer["ETag"],
         answer.get("Metadata", {}).get("sha256"),
         (now - answer["LastModified"]).total_seconds(),
+        "SSECustomerAlgorithm" in answer or answer.get("ServerSideEncryption", "").startswith("aws:kms"),
     )
 
 

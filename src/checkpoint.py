@@ -8,6 +8,7 @@ what the checkpoint belongs to: parameters, code, data, versions. It is gone whe
 import hashlib
 import io
 import json
+import signal
 import sys
 import time
 import zipfile
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import keras
 
 PATH = Path("build/checkpoint.npz")
+TERMINATED = 128 + signal.SIGTERM  # the exit status of a process that it ended, as shells have it
 
 
 @dataclass
@@ -81,16 +83,23 @@ class Keeper:
         self.every = fit.checkpoint_every
         self.belongs = belongs
         self.last = time.monotonic()
+        self.leaving = False  # whether the process is to end with the next one
         self.progress = Progress()  # of the training, which changes it
 
     def due(self, progress: Progress) -> bool:
         """Whether it is time for the next one, at the end of a step or of an epoch."""
+        if self.leaving:
+            return True
         if self.every.minutes is not None:
             return time.monotonic() - self.last >= 60 * self.every.minutes
         return progress.step == 0 and progress.epoch % self.every.epochs == 0
 
     def write(self, progress: Progress) -> None:
-        """Writes a checkpoint; a full disk is said and ends nothing."""
+        """Writes a checkpoint; a full disk is said and ends nothing.
+
+        Raises:
+            SystemExit: If the process is to end with it, with the status of one that SIGTERM ended.
+        """
         arrays: dict[str, Any] = {
             f"variable_{number}": np.asarray(each) for number, each in enumerate(self._variables())
         }
@@ -104,6 +113,11 @@ class Keeper:
         except UserError as error:
             print(f"warning: no checkpoint: {error}")
         self.last = time.monotonic()
+        if self.leaving:
+            print(
+                f"ended by SIGTERM after epoch {progress.epoch}, step {progress.step}; {PATH} goes on there"
+            )
+            sys.exit(TERMINATED)
 
     def begin(self, measure: Callable[[], None]) -> Progress:
         """Puts model, optimizer and metrics where the last checkpoint has them.

@@ -125,7 +125,7 @@ def _nan(records: Sequence[dict[str, Any]]) -> Iterator[Verdict]:
                 record["epoch"],
                 broken_sentence(record),
                 "lower fit.optimizer.learning_rate, or set fit.optimizer.clipnorm: 1.0; if it stays, look "
-                "for huge numbers in the inputs at data.path",
+                "for huge numbers in the inputs at data.path; fit.steps_per_execution: 1 finds the very step",
             )
             return
 

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from src.bucket import PART, THREADS, Bucket, Object
 from src.errors import UserError
-from src.files import replacing, sha256
 
 
 def download(bucket: Bucket, key: str, path: Path, expected: str | None = None) -> None:
@@ -30,28 +29,30 @@ def download(bucket: Bucket, key: str, path: Path, expected: str | None = None) 
     """
     found = bucket.find(key)
     if found is None:
+        next(bucket.objects(key), None)  # says so if there is not even the bucket
         raise UserError(f"{bucket.place(key)}: not found")
     with bar(found.size, path.name) as shown:
         _fetch(bucket, found, path, expected, shown.update)
 
 
 def download_all(bucket: Bucket, prefix: str, folder: Path) -> None:
-    """Downloads all files whose keys begin with `prefix`, under what follows it, with a progress bar.
+    """Downloads all files of a folder of the bucket, with a progress bar.
 
-    Files that are there already, of the same size and MD5, are not downloaded again.
+    Files that are there already, of the same size and MD5 or SHA-256, are not downloaded again.
 
     Args:
         bucket: Where they are.
-        prefix: A folder's, with a `/` at its end; empty: all of the bucket.
+        prefix: The folder: what their keys begin with, up to a `/`; empty: all of the bucket.
         folder: Where the files are to be.
 
     Raises:
         UserError: If there are none, or a name would lead out of `folder`.
     """
+    prefix = folder_key(prefix)
     objects = [found for found in bucket.objects(prefix) if not found.key.endswith("/")]
     if not objects:
         raise UserError(f"{bucket.place(prefix)}: there are no files")
-    targets = {found.key: folder / _inside(bucket, found.key, prefix) for found in objects}
+    targets = _targets(bucket, prefix, objects, folder)
     small = [found for found in objects if found.size <= PART]
     large = [found for found in objects if found.size > PART]  # whose parts come at once
     with (
@@ -59,26 +60,51 @@ def download_all(bucket: Bucket, prefix: str, folder: Path) -> None:
         ThreadPoolExecutor(THREADS) as pool,
     ):
 
-        def fetch(found: Object) -> None:
-            target = targets[found.key]
-            if target.is_file() and _same(target, found):
-                shown.update(found.size)
-            else:
-                _fetch(bucket, found, target, None, shown.update)
+        def fetch(found: Object) -> int:
+            if not _same(bucket, found, targets[found.key]):
+                _fetch(bucket, found, targets[found.key], None)
+            return found.size
 
         try:
-            for _ in pool.map(fetch, small):
-                pass
+            for size in pool.map(fetch, small):
+                shown.update(size)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
         for found in large:
-            fetch(found)
+            if _same(bucket, found, targets[found.key]):
+                shown.update(found.size)
+            else:
+                _fetch(bucket, found, targets[found.key], None, shown.update)
+
+
+def folder_key(prefix: str) -> str:
+    """Returns what the keys in a folder of a bucket begin with: its name and a `/`, or nothing."""
+    return prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
 
 
 def bar(size: int, what: str) -> "tqdm[Any]":
     """Returns a progress bar of bytes."""
     return tqdm(total=size, desc=what, unit="B", unit_scale=True, unit_divisor=1024)
+
+
+def _targets(bucket: Bucket, prefix: str, objects: list[Object], folder: Path) -> dict[str, Path]:
+    """Returns key → path.
+
+    Raises:
+        UserError: If a name leads out of the folder, or a file would be where another or a folder is.
+    """
+    names = {found.key: _inside(bucket, found.key, prefix) for found in objects}
+    keys: dict[PurePosixPath, str] = {}
+    for key, name in names.items():
+        if name in keys:
+            raise UserError(f"{bucket.place(key)}: would be the same file as {bucket.place(keys[name])}")
+        keys[name] = key
+    for key, name in names.items():
+        for parent in name.parents:
+            if parent in keys:
+                raise UserError(f"{bucket.place(keys[parent])}: is a file, and {bucket.place(key)} is in it")
+    return {key: folder / name for key, name in names.items()}
 
 
 def _inside(bucket: Bucket, key: str, prefix: str) -> PurePosixPath:
@@ -89,49 +115,61 @@ def _inside(bucket: Bucket, key: str, prefix: str) -> PurePosixPath:
     """
     name = key.removeprefix(prefix)
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.name:
         raise UserError(f"{bucket.place(key)}: leads out of its folder; expected a name inside {prefix!r}")
     return path
 
 
 def _fetch(
-    bucket: Bucket, found: Object, path: Path, expected: str | None, progress: Callable[[int], Any]
+    bucket: Bucket,
+    found: Object,
+    path: Path,
+    expected: str | None,
+    progress: Callable[[int], Any] = lambda count: None,
 ) -> None:
-    if found.size <= PART:
-        with replacing(path) as temporary:
+    """Downloads one file; what is at `path` stays until it is whole."""
+    part, place = path.with_name(f".{path.name}.part"), bucket.place(found.key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if found.size <= PART:
             answer = bucket.read(found.key)
             if answer is None or answer[1].etag != found.etag:
                 raise bucket.changed(found.key)
-            temporary.write_bytes(answer[0])
-            _verify(bucket.place(found.key), temporary, answer[1], expected)
-        progress(found.size)
-        return
-    known = found if found.sha256 or expected else bucket.find(found.key) or found
-    part, ledger = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.parts")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _fetch_parts(bucket, found, part, ledger, progress)
-    try:
-        _verify(bucket.place(found.key), part, known, expected)
-    except UserError:
-        part.unlink()
-        raise
-    finally:
-        ledger.unlink()
-    os.replace(part, path)
+            content, known = answer
+            _verify(place, len(content), lambda kind: hashlib.new(kind, content).hexdigest(), known, expected)
+            part.write_bytes(content)
+            progress(found.size)
+        else:
+            known = found if found.sha256 or expected else bucket.find(found.key) or found
+            _fetch_parts(bucket, found, part, progress)
+            try:
+                _verify(place, part.stat().st_size, lambda kind: _digest(part, kind), known, expected)
+            except UserError:
+                part.unlink()
+                raise
+        os.replace(part, path)
+        _ledger(part).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _fetch_parts(
-    bucket: Bucket, found: Object, part: Path, ledger: Path, progress: Callable[[int], Any]
-) -> None:
+def _ledger(part: Path) -> Path:
+    """Returns where is noted which parts of a large file are there."""
+    return part.with_suffix(".parts")
+
+
+def _fetch_parts(bucket: Bucket, found: Object, part: Path, progress: Callable[[int], Any]) -> None:
     """Downloads the parts of a large file that are not there yet.
+
+    A file beside it says whose parts these are, and where those begin that are there.
 
     Args:
         bucket: Where it is.
         found: The file.
         part: Where it is until it is whole.
-        ledger: Whose parts these are, and where those begin that are there.
         progress: Called with how many more bytes are there.
     """
+    ledger = _ledger(part)
     about = json.dumps([bucket.name, found.key, found.etag, found.size, PART])
     lines = ledger.read_text().splitlines() if ledger.exists() and part.exists() else []
     if lines[:1] != [about]:
@@ -161,36 +199,48 @@ def _fetch_parts(
             raise
 
 
-def _same(path: Path, found: Object) -> bool:
-    """Whether a file on the disk is that in the bucket, as far as size and ETag say."""
-    md5 = _md5(found)
-    return path.stat().st_size == found.size and md5 is not None and _digest(path) == md5
+def _same(bucket: Bucket, found: Object, path: Path) -> bool:
+    """Whether a file on the disk is that in the bucket, as far as the bucket knows that."""
+    if not path.is_file() or path.stat().st_size != found.size:
+        return False
+    if found.size > PART:
+        found = bucket.find(found.key) or found
+    kind, digest = _known(found)
+    return bool(kind) and _digest(path, kind) == digest
 
 
-def _verify(place: str, path: Path, found: Object, expected: str | None) -> None:
+def _verify(place: str, size: int, actual: Callable[[str], str], found: Object, expected: str | None) -> None:
     """Checks a downloaded file.
+
+    Args:
+        place: Its address.
+        size: How many bytes came.
+        actual: Returns the digest of what came, of the kind that it is called with.
+        found: What the bucket says of it.
+        expected: Its SHA-256, if the caller knows better.
 
     Raises:
         UserError: If it is not what it should be.
     """
-    wrong = ""
-    if path.stat().st_size != found.size:
-        wrong = f"{path.stat().st_size:,} bytes, expected {found.size:,}"
-    elif (digest := expected or found.sha256) is not None:
-        if (actual := sha256(path)) != digest:
-            wrong = f"the SHA-256 {actual}, expected {digest}"
-    elif (md5 := _md5(found)) is not None and (actual := _digest(path)) != md5:
-        wrong = f"the MD5 {actual}, expected {md5}"
-    if wrong:
-        raise UserError(f"{place}: came with {wrong}")
+    if size != found.size:
+        raise UserError(f"{place}: came with {size:,} bytes, expected {found.size:,}")
+    kind, digest = ("sha256", expected) if expected else _known(found)
+    if kind and (came := actual(kind)) != digest:
+        name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
+        raise UserError(f"{place}: came with the {name} {came}, expected {digest}")
 
 
-def _md5(found: Object) -> str | None:
-    """Returns the MD5 of a file that was uploaded in one part: such a file's ETag, where it has that form."""
+def _known(found: Object) -> tuple[str, str | None]:
+    """Returns what kind of digest the bucket knows of a file, and the digest; nothing if it knows none.
+
+    The ETag of a file that was uploaded in one part, and not encrypted with a key of KMS, is its MD5.
+    """
     etag = found.etag.strip('"')
-    return etag if len(etag) == 32 else None
+    if found.sha256:
+        return "sha256", found.sha256
+    return ("md5", etag) if len(etag) == 32 and not found.encrypted else ("", None)
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, kind: str) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()

@@ -12,6 +12,7 @@ import numpy as np
 
 from src.errors import UserError
 from src.files import replacing
+from src.scan import scan
 
 if TYPE_CHECKING:
     import keras
@@ -125,7 +126,7 @@ def load(path: Path) -> "keras.Model":
 
 
 def read(path: Path) -> "keras.Model":
-    """Loads a model in safe mode, that is, runs no code that the file might carry.
+    """Loads a model in safe mode, that is, runs no code that the file might carry; it is scanned before.
 
     Unlike `load`, it leaves seeds and the numbering of layers as they are: a network may be built around it.
 
@@ -134,6 +135,7 @@ def read(path: Path) -> "keras.Model":
     """
     import keras
 
+    scan(path)
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         if not isinstance(model, keras.Model) or len(model.inputs or ()) != 1 or len(model.outputs) != 1:

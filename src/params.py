@@ -23,18 +23,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from src import command
-from src.errors import UserError, nearest
+from src.errors import UserError
 from src.plugin import pick
+from src.schema import Section, sentences
 
 PATH = Path("params.yaml")
-
-
-class Section(BaseModel):
-    """A part of params.yaml. Unknown keys are errors, and `"3"` is not 3."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -135,8 +128,6 @@ class Fit(Section):
     device: str = "auto"  # cpu, gpu, gpu:1; several share each batch: gpus, gpu:0,1
     jit_compile: bool = False  # XLA: measured slower on a CPU, often faster on a GPU
     steps_per_execution: Annotated[int, Field(ge=1)] = 10  # steps between two looks of Python
-    # src/monitors: names, or {name: {option: value}}. Who watches changes no model: no dump of `fit` has it.
-    monitors: Annotated[Any, Field(exclude=True)] = []
 
     @field_validator("batch_size", mode="before")
     @classmethod
@@ -218,6 +209,7 @@ class Params(Section):
     encode: Any = {}
     model: Any = {}
     fit: Fit = Fit()
+    monitors: Any = []  # names, or {name: {option: value}}; no stage depends on who watches
     search: Search | None = None
     report: Report = Report()
     gates: Any = {}
@@ -228,7 +220,7 @@ def load(path: Path | str = PATH) -> Params:
 
     Returns:
         The parameters; `encode` and `model` are the `Options` of the task and the architecture, `gates` a
-        `Gates`, `fit.monitors` name → `Options`.
+        `Gates`, `monitors` name → `Options`.
 
     Raises:
         UserError: If the file is missing, is not YAML, or holds a wrong key or value. All that is
@@ -251,7 +243,7 @@ def check(raw: dict[str, Any], name: Path | str) -> Params:
     try:
         params: Params | None = Params.model_validate(raw)
     except ValidationError as error:
-        problems += _problems(error, Params)
+        problems += sentences(error, Params)
         params = None
     chosen: dict[str, Any] = {"gates": _gates(raw.get("gates"), problems)}
     for key, folder, section in (("task", "tasks", "encode"), ("architecture", "architectures", "model")):
@@ -262,16 +254,15 @@ def check(raw: dict[str, Any], name: Path | str) -> Params:
             except UserError as error:
                 problems.append(f"{key}: {error}")
             except ValidationError as error:
-                problems += _problems(error, options, section)
+                problems += sentences(error, options, section)
     if raw.get("objective") is not None:
         try:
             pick("objectives", str(raw["objective"]))
         except UserError as error:
             problems.append(f"objective: {error}")
-    monitors = _monitors(raw["fit"].get("monitors"), problems) if isinstance(raw.get("fit"), dict) else {}
+    chosen["monitors"] = _monitors(raw.get("monitors"), problems)
     if params is None or problems:
         raise UserError("\n  ".join([f"{name}: {problems[0]}", *problems[1:]]))
-    chosen["fit"] = params.fit.model_copy(update={"monitors": monitors})
     return params.model_copy(update=chosen)
 
 
@@ -313,7 +304,7 @@ def _gates(raw: Any, problems: list[str]) -> Gates:
     try:
         rules = Rules.model_validate(found)
     except ValidationError as error:
-        problems += _problems(error, Rules, "gates")
+        problems += sentences(error, Rules, "gates")
     for name in [name for name in raw if name not in found]:
         try:
             options = pick("gates", str(name)).Options
@@ -321,62 +312,33 @@ def _gates(raw: Any, problems: list[str]) -> Gates:
         except UserError as error:
             problems.append(f"gates: {error}")
         except ValidationError as error:
-            problems += _problems(error, options, "gates", str(name))
+            problems += sentences(error, options, "gates", str(name))
     return Gates(rules, declared)
 
 
 def _monitors(raw: Any, problems: list[str]) -> dict[str, Any]:
-    """Checks `fit.monitors:`, each against its plug-in; what is wrong is added to `problems`."""
+    """Checks `monitors:`, each against its plug-in; what is wrong is added to `problems`."""
     declared: dict[str, Any] = {}
     if not isinstance(raw, list | None):
-        problems.append(f"fit.monitors: found {raw!r}, expected a list such as [tensorboard]")
+        problems.append(f"monitors: found {raw!r}, expected a list such as [tensorboard]")
         raw = []
     for entry in raw or []:
         name, given = entry, None
         if isinstance(entry, dict) and len(entry) == 1:
             ((name, given),) = entry.items()
         if not isinstance(name, str):
-            problems.append(f"fit.monitors: found {entry!r}, expected a name or {{name: {{option: value}}}}")
+            problems.append(f"monitors: found {entry!r}, expected a name or {{name: {{option: value}}}}")
         elif name in declared:
-            problems.append(f"fit.monitors: {name} is there twice, expected each monitor once")
+            problems.append(f"monitors: {name} is there twice, expected each monitor once")
         else:
             try:
                 options = pick("monitors", name).Options
                 declared[name] = options.model_validate(given or {})
             except UserError as error:
-                problems.append(f"fit.monitors: {error}")
+                problems.append(f"monitors: {error}")
             except ValidationError as error:
-                problems += _problems(error, options, "fit", "monitors", name)
+                problems += sentences(error, options, "monitors", name)
     return declared
-
-
-def _problems(error: ValidationError, schema: type[BaseModel], *section: str) -> list[str]:
-    return [_sentence(problem, schema, *section) for problem in error.errors()]
-
-
-def _sentence(problem: Any, schema: type[BaseModel], *section: str) -> str:
-    """Says one pydantic error as key, what was found and what was expected."""
-    parts = [str(part) for part in problem["loc"]]
-    key = ".".join([*section, *parts])
-    if problem["type"] == "missing":
-        return f"{key}: missing; this key is required"
-    if problem["type"] == "extra_forbidden":
-        known = _keys(schema, parts[:-1])
-        near = nearest(parts[-1], known)
-        return f"{key}: unknown key{near or '; expected one of ' + ', '.join(known)}"
-    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if problem["type"] == "model_type":
-        expected = "a section of keys"
-    return f"{key}: found {problem['input']!r}, expected {expected}"
-
-
-def _keys(schema: Any, parents: list[str]) -> list[str]:
-    """Returns the keys that a schema allows below the given ones."""
-    for parent in parents:
-        annotation = schema.model_fields[parent].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        schema = next(kind for kind in options if hasattr(kind, "model_fields"))
-    return list(schema.model_fields)
 
 
 def main() -> None:

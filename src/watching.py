@@ -278,7 +278,7 @@ def start(
     batches: prepared.Batches,
     classes: list[str] | None,
 ) -> Monitors:
-    """Returns the monitors of `fit.monitors`.
+    """Returns the monitors of `monitors`.
 
     Args:
         settings: params.yaml.
@@ -292,17 +292,17 @@ def start(
     belongs = json.dumps(checkpoint.owner(settings), sort_keys=True)
     run = Run(
         name=datetime.now().strftime("%Y-%m-%dT%H-%M-%S"),
-        parameters=flatten(settings.model_dump(mode="json", exclude={"gates", "report"})),
+        parameters=flatten(settings.model_dump(mode="json", exclude={"gates", "report", "monitors"})),
         network="\n".join(lines),
         weights=model.count_params(),
         classes=classes,
         commit=command.commit(),
     )
     if not checkpoint.PATH.exists():  # nothing goes on: what is there is left from a training that failed
-        for name in settings.fit.monitors:
+        for name in settings.monitors:
             (FOLDER / f"{name}.json").unlink(missing_ok=True)
     digest = hashlib.sha256(belongs.encode()).hexdigest()
-    return Monitors(dict(settings.fit.monitors), run, digest, Probe(model, objective, batches, classes))
+    return Monitors(dict(settings.monitors), run, digest, Probe(model, objective, batches, classes))
 
 
 def flatten(content: Any, key: str = "") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 The promise of every file here, none of which imports Keras, nor a monitor's own package before it starts:
 
-    Options             a pydantic model: what `fit.monitors: [{NAME: {…}}]` takes, with defaults; no secrets,
+    Options             a pydantic model: what `monitors: [{NAME: {…}}]` takes, with defaults; no secrets,
                         which are in environment variables
     looks(options)      whether it wants snapshots of the network, which cost the training a moment
     start(options, run) says that a training begins (src.watching.Run), or goes on; returns an object with

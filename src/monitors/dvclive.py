@@ -25,7 +25,7 @@ plots:
 
 
 class Options(Section):
-    """`fit.monitors: [dvclive]` takes no options."""
+    """`monitors: [dvclive]` takes no options."""
 
 
 def looks(options: Options) -> bool:

@@ -28,7 +28,7 @@ QUIET = {
 
 
 class Options(Section):
-    """`fit.monitors: [{mlflow: {…}}]`: under which names a training is found."""
+    """`monitors: [{mlflow: {…}}]`: under which names a training is found."""
 
     experiment: str = "sluice"  # is made where it is new
     run: str | None = None  # None: when the training began

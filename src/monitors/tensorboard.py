@@ -16,7 +16,7 @@ ROWS = 16  # of sample predictions
 
 
 class Options(Section):
-    """`fit.monitors: [{tensorboard: {…}}]`: what is written beside the curves."""
+    """`monitors: [{tensorboard: {…}}]`: what is written beside the curves."""
 
     histograms: bool = True  # of weights and gradients; the graph
     predictions: bool = True  # of the first validation examples

@@ -18,7 +18,7 @@ PATIENCE = 4.0  # seconds that a server may take to answer, at the beginning and
 
 
 class Options(Section):
-    """`fit.monitors: [{wandb: {…}}]`: where a training is found."""
+    """`monitors: [{wandb: {…}}]`: where a training is found."""
 
     project: str = "sluice"
     entity: str | None = None  # the user or team; None: the key's own

@@ -18,10 +18,10 @@ import jinja2
 from ruamel.yaml import YAML
 from ruamel.yaml.compat import StringIO
 
-from src import command
+from src import checksums, command
 from src.errors import UserError
 from src.files import read_json, replacing, sha256, write_json
-from src.stores import PROVENANCE, SUMS
+from src.stores import PROVENANCE
 
 GATE = Path("build/gate")
 MODELS = Path("src/models")
@@ -269,9 +269,10 @@ def show(value: float | None) -> str:
 
 
 def write_sums(bundle: Path) -> None:
-    """Writes SHA256SUMS, which `sha256sum -c` reads."""
-    names = sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file())
-    (bundle / SUMS).write_text("".join(f"{sha256(bundle / name)}  {name}\n" for name in names))
+    """Writes SHA256SUMS."""
+    files = [path for path in bundle.rglob("*") if path.is_file()]
+    sums = {str(path.relative_to(bundle)): sha256(path) for path in files}
+    (bundle / checksums.SUMS).write_text(checksums.written(sums))
 
 
 if __name__ == "__main__":

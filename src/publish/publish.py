@@ -1,7 +1,7 @@
 """Sends build/bundle to stores, each of which shows it whole or not at all. Twice is as good as once.
 
 The version is that of the tag vX.Y.Z, else the patch behind the newest one. Without --store it goes to every
-store that the environment names: GITLAB_TOKEN in GitLab CI, PUBLISH_FOLDER anywhere.
+store that the environment names: GITLAB_TOKEN in GitLab CI, PUBLISH_S3 and PUBLISH_FOLDER anywhere.
 
 python -m src.publish.publish
 python -m src.publish.publish --store folder:PATH --store gitlab --version 1.2.0
@@ -10,34 +10,24 @@ python -m src.publish.publish --store folder:PATH --store gitlab --version 1.2.0
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from src import command, stores
 from src.errors import UserError
-from src.plugin import names, pick
+from src.plugin import names
+from src.stores import Store
 
 BUNDLE = Path("build/bundle")
-
-
-@dataclass(frozen=True)
-class Store:
-    """A file of src/stores, and how to reach the store."""
-
-    module: ModuleType
-    options: Any
 
 
 def main() -> None:
     """Runs the command."""
     arguments = parse()
     stores.check(BUNDLE)
-    chosen = choose(arguments.store, os.environ)
+    chosen = stores.choose(arguments.store, os.environ)
     if not chosen:
         print(
-            f"{BUNDLE}: no store to publish to: neither GITLAB_TOKEN nor PUBLISH_FOLDER is set; "
+            f"{BUNDLE}: no store to publish to: none of GITLAB_TOKEN, PUBLISH_S3 and PUBLISH_FOLDER is set; "
             "the job's artifact is the publication"
         )
         return
@@ -59,25 +49,6 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--version", help="a semantic version, instead of the tag's or the next one")
     return parser.parse_args()
-
-
-def choose(wanted: list[str], environ: Mapping[str, str]) -> list[Store]:
-    """Returns the stores to send to: those wanted, else those that the environment allows.
-
-    Raises:
-        UserError: If a wanted store is unknown, or cannot be reached with what is said.
-    """
-    found = []
-    for text in wanted or names("stores"):
-        name, _, argument = text.partition(":")
-        module = pick("stores", name)
-        options = module.options(argument or None, environ)
-        if options is not None:
-            found.append(Store(module, options))
-        elif wanted:
-            how = " ".join(str(module.__doc__).split("\n\n")[1].split())
-            raise UserError(f"--store {text}: not enough is known to reach it; expected {how}")
-    return found
 
 
 def find_version(wanted: str | None, chosen: list[Store], environ: Mapping[str, str]) -> str:

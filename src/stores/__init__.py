@@ -10,22 +10,28 @@ The promise of every file here:
     versions(options)              the published versions, in any order
     download(version, name, path, options)  writes one file of a version to `path`; UserError if there is none
 
+One where a job's results can be downloaded takes the job's id in place of a version. One that can tell what a
+version really holds also exports `contents(version, options)`, names of files, so that `get` finds more than
+SHA256SUMS lists.
+
 A bundle names its files in SHA256SUMS and, in provenance.json, those that the gate judged. Two bundles of the
 same judged files are the same model, though they were bundled by different jobs at different times.
 """
 
 import json
 import re
-import shutil
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from src.checksums import SUMS, check, checksums
 from src.errors import UserError
-from src.files import replacing, sha256
+from src.files import replacing
+from src.plugin import names, pick
 
-SUMS = "SHA256SUMS"
 PROVENANCE = "provenance.json"
 # https://semver.org/spec/v2.0.0.html, sections 2, 9 and 10
 SEMANTIC = re.compile(
@@ -33,42 +39,6 @@ SEMANTIC = re.compile(
     r"(?:-((?:0|[1-9]\d*|\d*[a-zA-Z-][\da-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][\da-zA-Z-]*))*))?"
     r"(?:\+[\da-zA-Z-]+(?:\.[\da-zA-Z-]+)*)?"
 )
-
-
-def checksums(bundle: Path) -> dict[str, str]:
-    """Returns name → SHA-256 as the bundle's SHA256SUMS says.
-
-    Raises:
-        UserError: If the file is missing or malformed, or a name leads out of the bundle.
-    """
-    path = bundle / SUMS
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; `python -m src.publish.bundle` makes the bundle") from None
-    sums: dict[str, str] = {}
-    for line in lines:
-        found = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
-        if not found or Path(found[2]).is_absolute() or ".." in Path(found[2]).parts:
-            raise UserError(f"{path}: expected a SHA-256 and a name inside the bundle, found {line!r}")
-        sums[found[2]] = found[1]
-    return sums
-
-
-def check(bundle: Path) -> None:
-    """Checks that a bundle holds exactly the files and contents that its SHA256SUMS names.
-
-    Raises:
-        UserError: If a file is missing, was changed or is not listed.
-    """
-    expected = checksums(bundle)
-    found = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()} - {SUMS}
-    for name in sorted(found ^ expected.keys()):
-        wrong = "is not there" if name in expected else "is not listed"
-        raise UserError(f"{bundle / name}: {wrong}, expected exactly the files of {SUMS}")
-    for name, digest in expected.items():
-        if sha256(bundle / name) != digest:
-            raise UserError(f"{bundle / name}: was changed since it was bundled: {SUMS} has another SHA-256")
 
 
 def judged(bundle: Path) -> dict[str, str]:
@@ -96,6 +66,37 @@ def next_patch(versions: list[str]) -> str:
     return f"{major}.{minor}.{patch + 1}"
 
 
+@dataclass(frozen=True)
+class Store:
+    """A file of this folder, and how to reach the store."""
+
+    module: ModuleType
+    options: Any
+
+
+def choose(wanted: list[str], environ: Mapping[str, str]) -> list[Store]:
+    """Returns the stores that are wanted, else those that the environment names.
+
+    Args:
+        wanted: `NAME` or `NAME:WHERE` each.
+        environ: The environment.
+
+    Raises:
+        UserError: If a wanted store is unknown, or cannot be reached with what is said.
+    """
+    found = []
+    for text in wanted or names("stores"):
+        name, _, argument = text.partition(":")
+        module = pick("stores", name)
+        options = module.options(argument or None, environ)
+        if options is not None:
+            found.append(Store(module, options))
+        elif wanted:
+            how = " ".join(str(module.__doc__).split("\n\n")[1].split())
+            raise UserError(f"--store {text}: not enough is known to reach it; expected {how}")
+    return found
+
+
 def holds(store: ModuleType, version: str, options: Any, bundle: Path) -> bool:
     """Returns whether a store's version is the same model as a bundle."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -107,15 +108,18 @@ def get(store: ModuleType, version: str, folder: Path, options: Any) -> None:
     """Downloads a version whole and checks it, or leaves `folder` as it was.
 
     Raises:
-        UserError: If there is no such version or a file is not what SHA256SUMS says.
+        UserError: If there is no such version, or it is not exactly what SHA256SUMS says.
     """
+    if folder.is_file():
+        raise UserError(f"{folder}: expected a folder or nothing there, found a file")
     with replacing(folder) as temporary:
         temporary.mkdir()
         store.download(version, SUMS, temporary / SUMS, options)
-        for name in checksums(temporary):
+        expected = checksums(temporary)
+        if hasattr(store, "contents"):
+            for name in sorted({*store.contents(version, options)} - {SUMS, *expected}):
+                raise UserError(f"{version}: {name} is there, but is not listed in its {SUMS}")
+        for name in expected:
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             store.download(version, name, temporary / name, options)
         check(temporary)
-        if folder.is_file():
-            shutil.rmtree(temporary)
-            raise UserError(f"{folder}: expected a folder or nothing there, found a file")

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from src.checksums import check
 from src.errors import UserError
-from src.stores import SEMANTIC, check, judged, newest
+from src.files import FULL
+from src.stores import SEMANTIC, judged, newest
 
 SCRATCH = ".publishing-"
 STALE = 24 * 3600  # seconds after which what a killed publish left is swept away
@@ -92,9 +94,20 @@ def download(version: str, name: str, path: Path, options: Options) -> None:
     """Copies one file of a version.
 
     Raises:
-        UserError: If there is no such version or file.
+        UserError: If there is no such version or file, or it cannot be read.
     """
+    source = options.path / version / name
     try:
-        shutil.copyfile(options.path / version / name, path)
+        shutil.copyfile(source, path)
     except FileNotFoundError:
-        raise UserError(f"{options.path / version / name}: not found") from None
+        raise UserError(f"{source}: not found") from None
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise UserError(f"{source}: cannot be read: {error.strerror}") from None
+
+
+def contents(version: str, options: Options) -> list[str]:
+    """Returns the names of a version's files."""
+    folder = options.path / version
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]

@@ -7,8 +7,11 @@ it all files visible at once. A server too old for that (it ignores `run_id`) ma
 files then follow, SHA256SUMS last: a version without that file is not whole, and publishing it again
 completes it.
 
+What a CI job of this project has published is also its artifact: the id of the job stands for a version where
+something is downloaded.
+
 API: https://docs.gitlab.com/user/project/ml/experiment_tracking/mlflow_client/ (models, versions, runs)
-and https://docs.gitlab.com/api/model_registry/ (files).
+and https://docs.gitlab.com/api/model_registry/ (files); https://docs.gitlab.com/api/job_artifacts/.
 """
 
 import json
@@ -20,14 +23,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from src.checksums import SUMS, checksums
 from src.errors import UserError
 from src.gitlab_api import ApiError, Server
-from src.stores import PROVENANCE, SEMANTIC, SUMS, checksums, judged
+from src.stores import PROVENANCE, SEMANTIC, judged
 
 if TYPE_CHECKING:
     import gitlab
 
 CHUNK = 1 << 20
+ARTIFACT = "build/bundle"  # what the publish job keeps
 
 
 @dataclass(frozen=True)
@@ -85,17 +90,22 @@ def versions(options: Options) -> list[str]:
 
 
 def download(version: str, name: str, path: Path, options: Options) -> None:
-    """Writes one file of a version to `path`.
+    """Writes one file of a version, or of a job's artifact, to `path`.
 
     Raises:
-        UserError: If there is no such version or file, or GitLab refuses.
+        UserError: If there is no such version, job or file, or GitLab refuses.
     """
     with options.server.connect() as client:
         registry = _Registry(client, options)
+        if version.isdecimal():
+            registry.fetch(
+                f"{registry.project}/jobs/{version}/artifacts/{ARTIFACT}/{quote(name)}", name, path
+            )
+            return
         found = registry.version(version)
         if found is None:
             raise UserError(f"GitLab: there is no {options.name} {version}")
-        registry.download(found["version"], name, path)
+        registry.fetch(registry.url(found["version"], name), name, path)
 
 
 class _Registry:
@@ -197,7 +207,8 @@ class _Registry:
         made: dict[str, Any] = answer["model_version"]
         return made
 
-    def _url(self, owner: str, name: str) -> str:
+    def url(self, owner: str, name: str) -> str:
+        """Returns where a file is."""
         return f"{self.project}/packages/ml_models/{owner}/files/{quote(name)}"
 
     def upload(self, bundle: Path, owner: str) -> None:
@@ -206,27 +217,27 @@ class _Registry:
 
             def send(name: str = name) -> None:
                 with open(bundle / name, "rb") as file:
-                    self.client.http_request("put", self._url(owner, name), post_data=file, raw=True)
+                    self.client.http_request("put", self.url(owner, name), post_data=file, raw=True)
 
             self.server.ask(f"upload {name}", send)
 
-    def download(self, owner: str, name: str, path: Path) -> None:
+    def fetch(self, url: str, name: str, path: Path) -> None:
         """Streams a file to `path`."""
 
-        def fetch() -> None:
+        def stream() -> None:
             with (
-                self.client.http_request("get", self._url(owner, name), streamed=True) as answer,
+                self.client.http_request("get", url, streamed=True) as answer,
                 open(path, "wb") as file,
             ):
                 for chunk in answer.iter_content(CHUNK):
                     file.write(chunk)
 
-        self.server.ask(f"download {name}", fetch)
+        self.server.ask(f"download {name}", stream)
 
     def _small(self, owner: str, name: str) -> bytes | None:
         try:
             return self.server.ask(
-                f"download {name}", lambda: self.client.http_request("get", self._url(owner, name)).content
+                f"download {name}", lambda: self.client.http_request("get", self.url(owner, name)).content
             )
         except ApiError as error:
             if error.status == 404:

@@ -4,14 +4,17 @@ in:   params.yaml (architecture, model, fit), build/prepared/
 out:  src/models/model.keras, src/models/history.json (a record for each epoch, written as it ends: `dvc plots
       show` draws a training that runs), src/models/diagnosis.json (src/train/doctor.py),
       build/augmented.npz (what the network saw of some examples);
-      build/checkpoint.npz while it runs: what was killed goes on there
+      build/checkpoint.npz while it runs: what was killed goes on there; SIGTERM, as from systemd or a machine
+      that is taken away, ends it with exit status 143 once it has written one more
 
 python -m src.train.fit
 """
 
 import math
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +93,7 @@ def run() -> None:
     weights = compiling.class_weights(fit.class_weight, train.labels, data["names"], objective)
     physician = Doctor(looked, batches, fit)
     monitors = watching.start(settings, looked, objective, checks, data["names"])
-    with monitors, strategy.scope():
+    with monitors, strategy.scope(), leaving(keeper):
         history = train_model(model, batches, checks, fit, keeper, watch, weights)
     if fit.precision != "float32":  # what is saved computes in 32 bits, whoever runs it
         trained = model.get_weights()
@@ -104,6 +107,23 @@ def run() -> None:
     checkpoint.PATH.unlink(missing_ok=True)
     best = min(history, key=lambda epoch: epoch["val_loss"])
     print(f"{MODEL}: epoch {best['epoch']} of {len(history)}, validation loss {best['val_loss']:.4f}")
+
+
+@contextmanager
+def leaving(keeper: checkpoint.Keeper) -> Iterator[None]:
+    """Has SIGTERM write a checkpoint and leave at the end of the step or epoch; another one changes nothing.
+
+    Whoever ends a process with all its children may well send it twice.
+    """
+
+    def leave(*_: Any) -> None:
+        keeper.leaving = True
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def train_model(

@@ -1,4 +1,4 @@
-"""A repository whose model the gate has just let through, for what publishes it; and a real S3 server."""
+"""A repository whose model the gate has just let through, a stand-in for GitLab, and a real S3 server."""
 
 import json
 import os
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gitlab_stand_in import TOKEN, StandIn, serving  # type: ignore[import-not-found]
 from PIL import Image
 from s3_server import BUCKET, S3Server  # type: ignore[import-not-found]
 
+from src import gitlab_api
 from src.bucket import Bucket
 from src.files import sha256
 from src.publish import bundle
@@ -85,6 +87,10 @@ INFERENCE: dict[str, Any] = {
     "architecture": {"name": "cnn", "filters": [8]},
     "input": {"shape": [8, 8, 1], "dtype": "uint8"},
     "encoder": {"size": [8, 8]},
+    "model_path": "model.keras",
+    "plot_path": "report/curves.png",
+    "correct_prediction": "report/correct_predictions.png",
+    "incorrect_prediction": "report/incorrect_predictions.png",
     "data": {
         "path": "datasets/flowers",
         "hash": "c" * 64,
@@ -182,6 +188,26 @@ def retrain(published, run_command) -> Callable[[str], Path]:
         return published / "build/bundle"
 
     return train
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[StandIn]:
+    """GitLab, and the variables of a job there on merge request 3; pauses are short."""
+    monkeypatch.setattr(gitlab_api, "PAUSE", 0.01)
+    monkeypatch.setattr(gitlab_api, "TIMEOUT", 0.5)
+    with serving() as stand_in:
+        variables = {
+            "CI_API_V4_URL": f"{stand_in.url}/api/v4",
+            "CI_PROJECT_ID": "42",
+            "CI_PROJECT_NAME": "shoes",
+            "CI_JOB_ID": "5",
+            "CI_MERGE_REQUEST_IID": "3",
+            "GITLAB_TOKEN": TOKEN,
+            "NO_PROXY": "127.0.0.1",
+        }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        yield stand_in
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A small stand-in for GitLab's API, after its documentation and its source, on a free loopback port.
 
-It holds one project with one merge request and a model registry, wants one token, and can be told to fail.
+It holds one project with one merge request, artifacts of jobs and a model registry, wants one token, and can
+be told to fail.
 """
 
 import itertools
@@ -28,6 +29,7 @@ class StandIn:
         self.runs: dict[str, dict[str, Any]] = {}
         self.versions: list[dict[str, Any]] = []
         self.files: dict[str, dict[str, bytes]] = {}  # owner → name → content
+        self.artifacts: dict[str, dict[str, bytes]] = {}  # id of a job → path → content
         self.promotes_runs = True  # servers before that made an empty version beside the run
         self.asked: list[tuple[str, str]] = []
         self.faults: list[tuple[str, int | str]] = []  # (part of "METHOD path", status, "hang" or "lose")
@@ -70,6 +72,10 @@ class StandIn:
             return 200, [*listed, *extra], {}
         if path.startswith("/packages/ml_models/"):
             return self.file(method, path, body)
+        if artifact := re.fullmatch(r"/jobs/(\d+)/artifacts/(.+)", path):
+            # https://docs.gitlab.com/api/job_artifacts/#download-a-single-artifact-file-by-job-id
+            found = self.artifacts.get(artifact[1], {}).get(artifact[2])
+            return (404, {"message": "404 Not found"}, {}) if found is None else (200, found, {})
         if path.startswith(MLFLOW):
             return self.mlflow(method, path.removeprefix(MLFLOW), {**query, **sent})
         return 404, {"error": "404 Not Found"}, {}

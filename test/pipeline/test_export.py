@@ -97,6 +97,7 @@ def test_neither_names_nor_the_order_of_nodes_change_the_bytes(prepared):
     assert model.SerializeToString(deterministic=True) == expected
 
 
+@pytest.mark.slow
 def test_a_recurrent_network_with_graphs_inside_its_nodes_is_exported_the_same_way_twice(workspace):
     engine.start(seed=3)
     import keras

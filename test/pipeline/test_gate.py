@@ -310,6 +310,7 @@ def test_nothing_declared_is_an_error_and_not_a_pass(fresh, write_params, monkey
     assert not gate.GATE.exists()
 
 
+@pytest.mark.slow
 def test_the_verdict_on_a_model_does_not_change_from_run_to_run(fresh, run):
     (_, first), (_, second) = run("--baseline", "baseline"), run("--baseline", "baseline")
     assert json.dumps(untimed(first)) == json.dumps(untimed(second))

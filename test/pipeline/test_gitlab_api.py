@@ -5,32 +5,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from gitlab_stand_in import TOKEN, StandIn, serving  # type: ignore[import-not-found]
+from gitlab_stand_in import TOKEN, StandIn  # type: ignore[import-not-found]
 
-from src import gitlab_api, stores
+from src import stores
 from src.errors import UserError
 from src.publish import note, publish
 from src.stores import gitlab as registry
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """GitLab, and the variables of a job there on merge request 3; pauses are short."""
-    monkeypatch.setattr(gitlab_api, "PAUSE", 0.01)
-    monkeypatch.setattr(gitlab_api, "TIMEOUT", 0.5)
-    with serving() as stand_in:
-        variables = {
-            "CI_API_V4_URL": f"{stand_in.url}/api/v4",
-            "CI_PROJECT_ID": "42",
-            "CI_PROJECT_NAME": "shoes",
-            "CI_JOB_ID": "5",
-            "CI_MERGE_REQUEST_IID": "3",
-            "GITLAB_TOKEN": TOKEN,
-            "NO_PROXY": "127.0.0.1",
-        }
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        yield stand_in
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ def project(tmp_path_factory, write_photos, write_params) -> Iterator[Path]:
         prepare.main()
         fit.main()
         shutil.copytree("src/models", "alone")
-        write_params(fit={"epochs": 3, "monitors": MONITORS})
+        write_params(fit={"epochs": 3}, monitors=MONITORS)
         fit.main()
         yield folder
     os.chdir(before)
@@ -169,6 +169,7 @@ def curves(root: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+@pytest.mark.slow
 def test_dvc_draws_a_curve_for_each_metric(project, root):
     drawn = curves(root)
     for record in read_json(Path("src/models/history.json")):
@@ -243,7 +244,7 @@ def test_a_training_is_seen_while_it_runs_and_goes_on_everywhere_after_it_was_ki
     epochs = 60
     monitors = ["tensorboard", "dvclive", {"mlflow": {"experiment": "photographs"}}]
     write_photos(workspace / "photos", 16)
-    write_params(fit={"epochs": epochs, "early_stopping": None, "monitors": monitors})
+    write_params(fit={"epochs": epochs, "early_stopping": None}, monitors=monitors)
     prepare.main()
     environment = {**os.environ, "PYTHONPATH": str(root)}
     command = [sys.executable, "-m", "src.train.fit"]

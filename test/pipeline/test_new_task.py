@@ -135,6 +135,7 @@ def run(folder: Path, *command: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_a_new_task_and_a_new_architecture_need_no_other_edit(repository):
     for command in (["init", "--no-scm", "--quiet"], ["repro"]):
         run(repository, "dvc", *command)

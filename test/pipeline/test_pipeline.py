@@ -204,6 +204,7 @@ def test_sections_that_are_left_out_are_named(repository, changed):
     assert len(output.splitlines()) <= 2
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_bytes(repository):
     names = ("model.keras", "history.json", "diagnosis.json")
     files = [repository / "src/models" / name for name in names]

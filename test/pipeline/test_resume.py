@@ -171,3 +171,29 @@ def test_two_trainings_in_one_folder_do_not_disturb_each_other(root, prepared):
     assert said == f"error: build/fit.lock: process {first.pid} works here already; wait for it, or end it\n"
     said = first.communicate()[0]
     assert first.returncode == 0, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prepared", ["fashion"], indirect=True)
+@pytest.mark.parametrize("together", [1, 7])
+def test_a_training_that_gets_sigterm_writes_a_checkpoint_and_ends(root, prepared, together):
+    settings = YAML(typ="safe").load(prepared / "params.yaml")
+    settings["fit"] |= {"steps_per_execution": together, "checkpoint_every": {"minutes": 60}}
+    YAML(typ="safe").dump(settings, prepared / "params.yaml")
+    command = [sys.executable, "-m", "src.train.fit"]
+    train(start(command, prepared, root))
+    expected = digests(prepared)
+    process = start(command, prepared, root)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Epoch 2"):
+            process.terminate()
+            process.terminate()  # as from who ends a process with all its children
+            break
+    said = process.communicate()[0]
+    assert process.returncode == 143, said
+    assert "ended by SIGTERM after epoch" in said
+    assert (prepared / "build/checkpoint.npz").exists()
+    said, _ = train(start(command, prepared, root))
+    assert "build/checkpoint.npz: goes on after epoch" in said
+    assert digests(prepared) == expected

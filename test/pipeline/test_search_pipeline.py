@@ -70,6 +70,7 @@ def board() -> pd.DataFrame:
     return pd.read_csv(MAIN / "leaderboard.csv").drop(columns="seconds")
 
 
+@pytest.mark.slow
 def test_a_search_is_applied_and_trains_again_what_its_trial_did(workspace, masses, run_search):
     masses(workspace, 2, parameters={"model.dropout": [0.25], "fit.optimizer.learning_rate": [0.02]})
     before = Path("params.yaml").read_text()

@@ -105,7 +105,7 @@ def test_a_changed_bundle_is_not_published(bundled, shelf, run_command):
 
 def test_without_a_store_the_artifact_is_the_publication(bundled, run_command, capsys):
     assert run_command(publish.main) == (0, "")
-    assert "neither GITLAB_TOKEN nor PUBLISH_FOLDER is set" in capsys.readouterr().out
+    assert "none of GITLAB_TOKEN, PUBLISH_S3 and PUBLISH_FOLDER is set" in capsys.readouterr().out
 
 
 def test_a_store_that_is_unknown_or_not_said_where_is_an_error(bundled, run_command):

@@ -91,7 +91,9 @@ def same(one: tuple[Any, list[np.ndarray]], other: tuple[Any, list[np.ndarray]])
     return one[0] == other[0] and all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
-@pytest.mark.parametrize("step", [2, 5, EPOCHS * STEPS])
+@pytest.mark.parametrize(
+    "step", [pytest.param(2, marks=pytest.mark.slow), 5, pytest.param(EPOCHS * STEPS, marks=pytest.mark.slow)]
+)
 def test_a_training_that_is_killed_at_a_step_ends_as_if_it_never_had_been(train, whole, step):
     expected = whole(train)
     with pytest.raises(KilledError):
@@ -99,6 +101,7 @@ def test_a_training_that_is_killed_at_a_step_ends_as_if_it_never_had_been(train,
     assert same(train(), expected)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_still_gets_there(train, whole):
     expected = whole(train)
     for _ in range(2):
@@ -139,14 +142,21 @@ def test_early_stopping_remembers_how_long_it_has_waited(train):
         ({"versions": {"keras": "9"}}, "whose keras is '3' and not '9'"),
     ],
 )
-def test_a_checkpoint_of_another_training_is_left_alone_and_it_is_said_why(train, whole, capsys, now, said):
+def test_a_checkpoint_of_another_training_is_left_alone_and_it_is_said_why(train, capsys, now, said):
     was = {"parameters": {"fit": {"epochs": 4}}, "code": "a", "data": "a", "versions": {"keras": "3"}}
-    expected = whole(train)
     with pytest.raises(KilledError):
         train(kill_at=3, belongs=was)
     capsys.readouterr()
-    assert same(train(belongs={**was, **now}), expected)
+    with pytest.raises(KilledError):
+        train(kill_at=1, belongs={**was, **now})
     assert f"belongs to another training, {said}; this one starts afresh" in capsys.readouterr().out
+
+
+def test_what_starts_afresh_ends_as_if_there_had_been_no_checkpoint(train, whole):
+    expected = whole(train)
+    with pytest.raises(KilledError):
+        train(kill_at=3, belongs={"code": "a"})
+    assert same(train(belongs={"code": "b"}), expected)
 
 
 @pytest.mark.parametrize("keep", [0, 1000])

@@ -396,29 +396,29 @@ def test_secrets_of_the_environment_and_of_addresses_are_left_out(
 @pytest.mark.parametrize(
     ("monitors", "sentence"),
     [
-        (["tensorbord"], "fit.monitors: src/monitors: there is no 'tensorbord', expected one of dvclive, "),
+        (["tensorbord"], "monitors: src/monitors: there is no 'tensorbord', expected one of dvclive, "),
         (["tensorbord"], "; did you mean 'tensorboard'?"),
-        ([{"mlflow": {"experment": "x"}}], "fit.monitors.mlflow.experment: unknown key; did you mean 'exp"),
-        ([{"mlflow": {"experiment": 3}}], "fit.monitors.mlflow.experiment: found 3, expected a valid string"),
-        ([{"mlflow": 3}], "fit.monitors.mlflow: found 3, expected a section of keys"),
-        ([{"mlflow": {}, "wandb": {}}], "fit.monitors: found {'mlflow': {}, 'wandb': {}}, expected a name"),
-        (["mlflow", {"mlflow": {}}], "fit.monitors: mlflow is there twice, expected each monitor once"),
-        ("mlflow", "fit.monitors: found 'mlflow', expected a list such as [tensorboard]"),
+        ([{"mlflow": {"experment": "x"}}], "monitors.mlflow.experment: unknown key; did you mean 'exp"),
+        ([{"mlflow": {"experiment": 3}}], "monitors.mlflow.experiment: found 3, expected a valid string"),
+        ([{"mlflow": 3}], "monitors.mlflow: found 3, expected a section of keys"),
+        ([{"mlflow": {}, "wandb": {}}], "monitors: found {'mlflow': {}, 'wandb': {}}, expected a name"),
+        (["mlflow", {"mlflow": {}}], "monitors: mlflow is there twice, expected each monitor once"),
+        ("mlflow", "monitors: found 'mlflow', expected a list such as [tensorboard]"),
     ],
 )  # fmt: skip
 def test_a_wrong_monitor_is_said_with_key_found_and_expected(write_params, monitors, sentence):
-    write_params(fit={"monitors": monitors})
+    write_params(monitors=monitors)
     with pytest.raises(UserError) as error:
         params.load()
     assert sentence in str(error.value)
 
 
 def test_a_monitor_is_one_line_with_or_without_options(write_params):
-    write_params(fit={"monitors": ["dvclive", {"mlflow": {"experiment": "shoes"}}]})
-    monitors = params.load().fit.monitors
+    write_params(monitors=["dvclive", {"mlflow": {"experiment": "shoes"}}])
+    monitors = params.load().monitors
     assert monitors == {"dvclive": dvclive.Options(), "mlflow": mlflow.Options(experiment="shoes")}
     write_params()
-    assert params.load().fit.monitors == {}
+    assert params.load().monitors == {}
 
 
 def test_a_checkpoint_belongs_to_a_training_whoever_watches_it(write_params):
@@ -426,7 +426,7 @@ def test_a_checkpoint_belongs_to_a_training_whoever_watches_it(write_params):
         write_json(prepared.FOLDER / name, {})
     write_params()
     alone = params.load()
-    write_params(fit={"monitors": ["dvclive"]})
+    write_params(monitors=["dvclive"])
     watched = params.load()
     assert checkpoint.owner(alone) == checkpoint.owner(watched)
     assert alone.fit.model_dump() == watched.fit.model_dump()
