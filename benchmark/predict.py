@@ -54,7 +54,9 @@ def main() -> None:
         shoe = folder / "shoe.png"
         shoe.write_bytes(images[0])
         print("| | sluice.pyz | Keras | faster |\n|---|---|---|---|", flush=True)
-        for count in (1000, arguments.images):  # first: a child's peak memory begins with its parent's
+        for count in sorted(
+            {1000, arguments.images}
+        ):  # first: a child's peak memory begins with its parent's
             seconds, peak = predict_folder(archive, images, folder / str(count), count)
             print(
                 f"| {count:,} PNG files in a folder | {seconds:.1f} s, {peak:.0f} MB at most | | |",
@@ -104,7 +106,7 @@ def compare_starts(archive: Path, shoe: Path, count: int) -> None:
                 seconds[name].append((time.perf_counter() - started, busy))
     for column, what in enumerate(("cold start to the first prediction", "the same, processor time")):
         own, other = (statistics.median(pair[column] for pair in seconds[name]) for name in commands)
-        print(f"| {what} | {own:.2f} s | {other:.2f} s | {other / own:.0f} × |", flush=True)
+        print(f"| {what} | {own:.2f} s | {other:.2f} s | {other / own:.1f} × |", flush=True)
 
 
 def compare_calls(archive: Path, images: list[bytes]) -> None:

@@ -42,6 +42,7 @@ def main() -> None:
 def parse(words: list[str]) -> argparse.Namespace:
     """Parses the command line."""
     parser = command.parser(__doc__)
+    parser.prog = home().name if home().is_file() else "python -m src.predict"
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="a file, a folder, a glob, a table, -")
     parser.add_argument("--text", action="append", default=[], help="a sentence; may be given more than once")
     parser.add_argument("--model", type=Path, default=home(), help=f"a folder or a .pyz (default: {home()})")
