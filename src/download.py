@@ -3,15 +3,18 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from src.bucket import PART, THREADS, Bucket, Object
 from src.errors import UserError
+
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
 
 
 def download(bucket: Bucket, key: str, path: Path, expected: str | None = None) -> None:
@@ -55,27 +58,33 @@ def download_all(bucket: Bucket, prefix: str, folder: Path) -> None:
     targets = _targets(bucket, prefix, objects, folder)
     small = [found for found in objects if found.size <= PART]
     large = [found for found in objects if found.size > PART]  # whose parts come at once
-    with (
-        bar(sum(found.size for found in objects), folder.name) as shown,
-        ThreadPoolExecutor(THREADS) as pool,
-    ):
+    with bar(sum(found.size for found in objects), folder.name) as shown:
 
         def fetch(found: Object) -> int:
             if not _same(bucket, found, targets[found.key]):
                 _fetch(bucket, found, targets[found.key], None)
             return found.size
 
-        try:
-            for size in pool.map(fetch, small):
-                shown.update(size)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for size in together(fetch, small):
+            shown.update(size)
         for found in large:
             if _same(bucket, found, targets[found.key]):
                 shown.update(found.size)
             else:
                 _fetch(bucket, found, targets[found.key], None, shown.update)
+
+
+def together(call: Callable[[Given], Answer], items: Iterable[Given]) -> Iterator[Answer]:
+    """Yields what `call` returns for each item, in their order, several at once.
+
+    After an error, or where nobody wants more, those that have not begun are left out.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            yield from pool.map(call, items)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def folder_key(prefix: str) -> str:
@@ -179,24 +188,16 @@ def _fetch_parts(bucket: Bucket, found: Object, part: Path, progress: Callable[[
     done = {int(line) for line in lines[1:] if line.isdigit()}
     progress(sum(min(PART, found.size - start) for start in done))
 
-    with (
-        open(part, "r+b") as file,
-        open(ledger, "a") as notes,
-        ThreadPoolExecutor(THREADS) as pool,
-    ):
+    with open(part, "r+b") as file, open(ledger, "a") as notes:
 
         def fetch(start: int) -> int:
             os.pwrite(file.fileno(), bucket.read_part(found, start, min(start + PART, found.size)), start)
             return start
 
-        try:
-            for start in pool.map(fetch, [at for at in range(0, found.size, PART) if at not in done]):
-                notes.write(f"{start}\n")
-                notes.flush()
-                progress(min(PART, found.size - start))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for start in together(fetch, [at for at in range(0, found.size, PART) if at not in done]):
+            notes.write(f"{start}\n")
+            notes.flush()
+            progress(min(PART, found.size - start))
 
 
 def _same(bucket: Bucket, found: Object, path: Path) -> bool:

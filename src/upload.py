@@ -1,11 +1,10 @@
 """Files uploaded to a bucket, several at once."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from src.bucket import PART, THREADS, Bucket
-from src.download import bar, folder_key
+from src.bucket import PART, Bucket
+from src.download import bar, folder_key, together
 from src.errors import UserError
 
 
@@ -50,17 +49,13 @@ def upload_files(bucket: Bucket, files: Mapping[Path, str], title: str) -> None:
     sizes = {path: path.stat().st_size for path in files}
     small = [path for path, size in sizes.items() if size <= PART]
     large = [path for path, size in sizes.items() if size > PART]  # whose parts go at once
-    with bar(sum(sizes.values()), title) as shown, ThreadPoolExecutor(THREADS) as pool:
+    with bar(sum(sizes.values()), title) as shown:
 
         def send(path: Path) -> int:
             bucket.upload(path, files[path])
             return sizes[path]
 
-        try:
-            for size in pool.map(send, small):
-                shown.update(size)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for size in together(send, small):
+            shown.update(size)
         for path in large:
             bucket.upload(path, files[path], shown.update)
