@@ -7,7 +7,8 @@ SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 UV := uv==0.13.9
-PYTEST := --numprocesses auto --dist loadfile
+# On all cores, so that each process is faster with one thread than with several that wait for each other.
+PYTEST := TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 pytest --numprocesses auto --dist loadfile
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .PHONY: help
@@ -23,7 +24,7 @@ repro: $(VENV)/run  ## train, score and report what params.yaml says (dvc repro)
 
 .PHONY: test
 test: check ci-lint  ## check, and the tests of whole stages and commands
-	pytest -m 'not slow' $(PYTEST) test/pipeline
+	$(PYTEST) -m 'not slow' test/pipeline
 
 # ── The gate: what .gitlab-ci.yml runs ──────────────────────────────────────────────────────────────────
 
@@ -33,7 +34,7 @@ check: $(VENV)/test  ## style, types, layers and the fast tests
 	ruff check .
 	mypy
 	lint-imports
-	pytest -m 'not slow' $(PYTEST) test/unit
+	$(PYTEST) -m 'not slow' test/unit
 
 .PHONY: model
 model: $(VENV)/run  ## the model to judge: from the DVC remote and verified; without one, trained here
@@ -102,7 +103,7 @@ merge-driver:  ## let git merge two dvc.lock files (once for each clone)
 
 .PHONY: test-slow
 test-slow: $(VENV)/test $(VENV)/mlflow/ready  ## the end-to-end tests that take minutes
-	pytest -m slow $(PYTEST)
+	$(PYTEST) -m slow
 
 .PHONY: format
 format: $(VENV)/test  ## put the code into its usual form
