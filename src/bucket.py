@@ -117,9 +117,8 @@ class Bucket:
             connect_timeout=CONNECT,
             read_timeout=READ,
             max_pool_connections=2 * THREADS,
-            s3={"addressing_style": "path"}
-            if elsewhere
-            else None,  # most stores have one host for all buckets
+            # Most stores other than AWS have one host for all buckets.
+            s3={"addressing_style": "path"} if elsewhere else None,
         )
         try:
             return boto3.session.Session().client("s3", endpoint_url=elsewhere, config=config)
@@ -227,9 +226,8 @@ class Bucket:
         for attempt in range(TRIES):
             answer = self.client.get_object(Bucket=self.name, **request)
             try:
-                with closing(
-                    answer["Body"]
-                ) as body:  # `with` on it alone would give a stream without its checks
+                # `with` on the body alone would give a stream without its checks.
+                with closing(answer["Body"]) as body:
                     return body.read(), answer
             except (HTTPClientError, IncompleteReadError, FlexibleChecksumError):
                 if attempt == TRIES - 1:

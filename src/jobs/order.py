@@ -1,14 +1,4 @@
-"""The job file: what is to be trained on what.
-
-{
-  "id": "fashion-7",                           the file's name without .json
-  "task": "image",                             of src/tasks
-  "dataset": "s3://team/data/photos.zip",      or a key of the same bucket; a prefix ends with /
-  "sha256": "9f86d081…",                       of that file; may be left out
-  "recipe": "fashion",                         of recipes/; left out: the first one of the task
-  "params": {"fit": {"epochs": 20}}            what differs from the recipe
-}
-"""
+"""The job file: what is to be trained on what; `python -m src.train.job --help` shows one."""
 
 import json
 import re

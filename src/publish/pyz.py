@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from src import command, stores
+from src import command
+from src.checksums import SUMS, check, checksums, written
 from src.errors import UserError
 from src.files import read_json, replacing, sha256
 
@@ -45,14 +46,14 @@ command.run(main)
 def main() -> None:
     """Runs the command."""
     command.parser(__doc__).parse_args()
-    stores.check(BUNDLE)
+    check(BUNDLE)
     path = BUNDLE / ARCHIVE
     with replacing(path) as temporary, open(temporary, "wb") as file:
         write(collect(BUNDLE), file)
         temporary.chmod(0o755)
-    sums = {**stores.checksums(BUNDLE), ARCHIVE: sha256(path)}
-    with replacing(BUNDLE / stores.SUMS) as temporary:
-        temporary.write_text(_sums(sums))
+    sums = {**checksums(BUNDLE), ARCHIVE: sha256(path)}
+    with replacing(BUNDLE / SUMS) as temporary:
+        temporary.write_text(written(sums))
     print(f"{path}: {path.stat().st_size:,} bytes; `python {path} --help`")
 
 
@@ -62,7 +63,7 @@ def collect(bundle: Path) -> dict[str, bytes]:
     Raises:
         UserError: If the bundle has a file of a name that the program needs.
     """
-    files = {name: (bundle / name).read_bytes() for name in stores.checksums(bundle) if name != ARCHIVE}
+    files = {name: (bundle / name).read_bytes() for name in checksums(bundle) if name != ARCHIVE}
     modules = find_modules(read_json(bundle / "inference.json")["task_type"])
     program = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in modules.values()}
     needs = find_needs(list(modules.values()))
@@ -71,7 +72,7 @@ def collect(bundle: Path) -> dict[str, bytes]:
         raise UserError(f"{bundle / both[0]}: expected no such file in a bundle: the program has it")
     files |= program
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    return {**files, stores.SUMS: _sums(digests).encode()}
+    return {**files, SUMS: written(digests).encode()}
 
 
 def write(files: dict[str, bytes], file: BinaryIO) -> None:
@@ -84,10 +85,6 @@ def write(files: dict[str, bytes], file: BinaryIO) -> None:
             info.create_system = 3  # Unix, wherever it is written
             info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(TEXT) else zipfile.ZIP_STORED
             archive.writestr(info, files[name], compresslevel=9)
-
-
-def _sums(digests: dict[str, str]) -> str:
-    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
 
 
 # ── Which code ──────────────────────────────────────────────────────────────────────────────────────────

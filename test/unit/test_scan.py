@@ -163,7 +163,7 @@ def test_a_configuration_of_endless_depth_is_refused(good, tmp_path):
     assert "deep in config.json" in refused(rewritten(good, tmp_path / "m.keras", {CONFIG: deep}))
 
 
-def weights(change: Any, folder: Path) -> bytes:
+def weights(change: Any) -> bytes:
     """Returns HDF5 with one weight, after a change."""
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
@@ -210,7 +210,7 @@ def huge(file):
     ],
 )
 def test_weights_that_are_not_in_the_file_are_refused(good, tmp_path, change, reason):
-    path = rewritten(good, tmp_path / "m.keras", {WEIGHTS: weights(change, tmp_path)})
+    path = rewritten(good, tmp_path / "m.keras", {WEIGHTS: weights(change)})
     assert reason in refused(path)
 
 
