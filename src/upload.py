@@ -25,14 +25,21 @@ def upload_all(bucket: Bucket, folder: Path, prefix: str) -> list[str]:
     Raises:
         UserError: If there are no files, or the store refuses one.
     """
-    prefix = folder_key(prefix)
-    files = {
-        path: prefix + path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    }
-    if not files:
-        raise UserError(f"{folder}: there are no files to upload")
+    files = keys_of(folder, prefix)
     upload_files(bucket, files, folder.name)
     return sorted(files.values())
+
+
+def keys_of(folder: Path, prefix: str) -> dict[Path, str]:
+    """Returns each file in a folder, and in the folders below, with the key that it goes to, in their order.
+
+    Raises:
+        UserError: If there are no files.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not paths:
+        raise UserError(f"{folder}: there are no files to upload")
+    return {path: folder_key(prefix) + path.relative_to(folder).as_posix() for path in paths}
 
 
 def upload_files(bucket: Bucket, files: Mapping[Path, str], title: str) -> None:

@@ -36,7 +36,7 @@ from src.errors import UserError
 from src.files import read_json
 from src.published import FORMAT, PUBLISHED, VERSIONS, folders, record, refuse_used
 from src.stores import PROVENANCE, SEMANTIC, judged
-from src.upload import upload_files
+from src.upload import keys_of, upload_files
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,7 @@ def put_files(arguments: argparse.Namespace) -> None:
     """Uploads a file, or all files of a folder. None that an entry names is replaced."""
     bucket, source = arguments.bucket, Path(arguments.path)
     if source.is_dir():
-        prefix = f"{arguments.key.rstrip('/')}/" if arguments.key else ""
-        files = {path: prefix + path.relative_to(source).as_posix() for path in source.rglob("*")}
-        files = {path: key for path, key in sorted(files.items()) if path.is_file()}
+        files = keys_of(source, arguments.key)
     elif source.is_file():
         files = {source: arguments.key}
         if not arguments.key or arguments.key.endswith("/"):
