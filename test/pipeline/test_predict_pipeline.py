@@ -6,17 +6,23 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
+from starlette.testclient import TestClient
 
 from src import golden, params
 from src.dataset import content
 from src.evaluate import export, score
 from src.files import read_json
 from src.plugin import pick
+from src.predict.predictor import Predictor
+from src.predict.source import Source
+from src.predict.web.app import App
+from src.predict.web.reading import Limits
 from src.publish import bundle, pyz
 from src.train import fit, prepare
 
@@ -75,6 +81,26 @@ def outputs_in_pipeline(test: pd.DataFrame, names: list[str] | None) -> np.ndarr
     return test[columns].to_numpy(np.float32)
 
 
+def outputs_of_server(source: Source, names: list[str] | None) -> tuple[np.ndarray, list[str]]:
+    """Returns what the server answers to the packed inputs: outputs, (examples, units), and predictions."""
+    packed = [json.loads(line) for line in open("raws.jsonl")]
+    raws = [value for one in packed for value in one.values()]
+    app = App(Predictor(source), Limits(size=1_000_000_000, seconds=300.0))
+    rows: list[dict[str, Any]] = []
+    with TestClient(app.build()) as client:
+        for start in range(0, len(raws), 500):
+            response = client.post("/predict", json={"inputs": raws[start : start + 500]})
+            assert response.status_code == 200, response.text
+            rows += response.json()["predictions"]
+    if not names:
+        return np.array([[row["prediction"]] for row in rows], np.float32), []
+    stated = [row["prediction"] for row in rows]
+    outputs = [[row["probabilities"][name] for name in names] for row in rows]
+    return np.array(outputs, np.float32), [
+        "|".join(each) if isinstance(each, list) else each for each in stated
+    ]
+
+
 @pytest.fixture
 def recipe(request, root, workspace, monkeypatch) -> Path:
     """A recipe whose model has been trained for an epoch on a sample, scored and exported."""
@@ -117,6 +143,11 @@ def test_raw_inputs_predict_in_the_archive_what_keras_predicted_in_the_pipeline(
             assert stated == predictions["prediction"].tolist()
         else:
             assert answers == pytest.approx(expected[:, 0].tolist(), rel=1e-4, abs=1e-4 * unit)
+
+    served, answers = outputs_of_server(Source(archive), names)
+    assert golden.difference(expected, served, unit).max() < 1e-4
+    if names:
+        assert answers == predictions["prediction"].tolist()
 
     result = run(str(archive), "verify")
     assert result.returncode == 0, result.stderr

@@ -78,9 +78,8 @@ class App:
                 async with asyncio.timeout(self.limits.seconds):
                     outputs = await self.batches.predict(items)
             except TimeoutError:
-                raise HTTPException(
-                    504, f"{len(items):,} inputs were not predicted within {self.limits.seconds:g} s"
-                ) from None
+                reason = f"predicting took more than {self.limits.seconds:g} s"
+                raise HTTPException(504, reason) from None
 
         def write() -> Response:
             answers = [
