@@ -83,7 +83,7 @@ def outputs_in_pipeline(test: pd.DataFrame, names: list[str] | None) -> np.ndarr
 
 def outputs_of_server(source: Source, names: list[str] | None) -> tuple[np.ndarray, list[str]]:
     """Returns what the server answers to the packed inputs: outputs, (examples, units), and predictions."""
-    packed = [json.loads(line) for line in open("raws.jsonl")]
+    packed = [json.loads(line) for line in Path("raws.jsonl").read_text().splitlines()]
     raws = [value for one in packed for value in one.values()]
     app = App(Predictor(source), Limits(size=1_000_000_000, seconds=300.0))
     rows: list[dict[str, Any]] = []
