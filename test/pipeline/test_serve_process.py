@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,15 +21,17 @@ from src.tasks import image
 sys.path.append(str(Path(__file__).parents[1] / "unit"))
 from test_predict import KINDS, write_model  # type: ignore[import-not-found]
 
+ROOT = Path(__file__).parents[2]
 CLIENTS = 200
 
 
 @contextmanager
-def serving(model: Path, *options: str, cwd: Path | None = None) -> Iterator[tuple[str, subprocess.Popen]]:
+def serving(
+    model: Path, *options: str, program: Sequence[str] = ("-m", "src.predict"), cwd: Path = ROOT
+) -> Iterator[tuple[str, subprocess.Popen]]:
     """Serves a model on a free port; yields where, and the process."""
-    command = [sys.executable, "-m", "src.predict", "serve", "--model", str(model), "--port", "0", *options]
-    root = cwd or Path(__file__).parents[2]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, *program, "serve", "--model", str(model), "--port", "0", *options]
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -112,7 +114,7 @@ def test_a_port_in_use_is_one_sentence(server, model):
     port = str(address(server)[1])
     result = subprocess.run(
         [sys.executable, "-m", "src.predict", "serve", "--model", str(model), "--port", port],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )
