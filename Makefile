@@ -139,6 +139,10 @@ benchmark-s3: $(VENV)/test $(VENV)/awscli/ready  ## datasets to and from a bucke
 benchmark-predict: $(VENV)/test  ## predicting with sluice.pyz beside Keras: start, latency, throughput, memory, size
 	python -m benchmark.predict
 
+.PHONY: benchmark-serve
+benchmark-serve: $(VENV)/test  ## predictions over HTTP: requests a second and 99th percentile, 1 to 200 clients
+	python -m benchmark.serve
+
 .PHONY: fashion-full
 fashion-full: $(VENV)/run  ## bring all 60,000 training images (IDX=FOLDER: from IDX files) and track them
 	python -m datasets.make_fashion datasets/fashion-full $(if $(IDX),--idx $(IDX))

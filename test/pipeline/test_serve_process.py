@@ -88,6 +88,16 @@ def test_200_clients_at_once_lose_no_request_and_get_their_own_answers(server, m
             assert found == pytest.approx(output.tolist(), abs=1e-5)
 
 
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_first_half(server):
+    seconds = []
+    with httpx2.Client(base_url=server, trust_env=False) as client:
+        for _ in range(20):
+            began = time.perf_counter()
+            client.get("/health")
+            seconds.append(time.perf_counter() - began)
+    assert sorted(seconds)[5] < 0.03  # the wait would be 0.04 s each time
+
+
 def test_who_never_finishes_a_request_is_sent_away_and_others_are_answered(server, photograph):
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 900\r\n\r\nabc"
     with socket.create_connection(address(server)) as half, socket.create_connection(address(server)) as mute:

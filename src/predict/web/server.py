@@ -33,7 +33,7 @@ def serve(source: Source, host: str, port: int, limits: Limits, threads: int = 0
     """
     listener = listen(host, port)
     with listener:
-        predictor = Predictor(source, threads)
+        predictor = Predictor(source, threads, spin=False)
         config = uvicorn.Config(
             App(predictor, limits, threads).build(),
             http=patient(limits.seconds),
@@ -80,6 +80,8 @@ def patient(seconds: float) -> Any:
 
         def connection_made(self, transport: Transport) -> None:
             super().connection_made(transport)
+            # asyncio does this for sockets of another making; without it, answers wait 40 ms for an ACK.
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.wait()
 
         def connection_lost(self, exc: Exception | None) -> None:
