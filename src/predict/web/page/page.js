@@ -85,9 +85,10 @@ function judge(info) {
 }
 
 function tell(info) {
-  const hidden = ["metrics", "verdict"];
+  const hidden = ["metrics", "verdict"]; // are shown above
   for (const [name, value] of Object.entries(info.essentials)) {
-    if (!hidden.includes(name)) find("#essentials").append(make("dt", {}, name), make("dd", {}, value));
+    const cut = name === "from" && value.length > 120; // JSON, the beginning of a long encoder
+    if (!hidden.includes(name) && !cut) find("#essentials").append(make("dt", {}, name), make("dd", {}, value));
   }
   find("#essentials").append(make("dt", {}, "SHA-256"), make("dd", {}, make("code", {}, info.sha256)));
   find("#report").hidden = !info.report;
