@@ -63,7 +63,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     server = parser.add_argument_group("serve")
     server.add_argument("--host", default="127.0.0.1", help="to listen on (default: this machine alone)")
     server.add_argument(
-        "--port", type=int, default=8000, metavar="N", help="likewise; 0: any (default: 8000)"
+        "--port", type=port, default=8000, metavar="N", help="likewise; 0: any (default: 8000)"
     )
     server.add_argument(
         "--limit", type=positive, default=32, metavar="MB", help="of a request's size (default: 32)"
@@ -81,6 +81,13 @@ def positive(text: str) -> int:
     """Returns a whole number from 1 up."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 1 up")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Returns a whole number that a port can have."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number up to 65535")
     return int(text)
 
 

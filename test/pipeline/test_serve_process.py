@@ -120,16 +120,18 @@ def test_a_file_over_the_limit_is_413_with_a_reason(server):
     assert "expected at most 1,000,000; see --limit" in answer.json()["error"]
 
 
-def test_a_port_in_use_is_one_sentence(server, model):
-    port = str(address(server)[1])
-    result = subprocess.run(
-        [sys.executable, "-m", "src.predict", "serve", "--model", str(model), "--port", port],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 1
-    assert result.stderr == f"error: 127.0.0.1:{port} is in use; --port takes another\n"
+def test_an_address_that_cannot_be_listened_on_is_one_sentence(server, model):
+    taken = str(address(server)[1])
+    for options, code, sentence in (
+        (["--port", taken], 1, f"error: 127.0.0.1:{taken} is in use; --port takes another\n"),
+        (["--port", "99999"], 2, "argument --port: found '99999', expected a whole number up to 65535\n"),
+        (["--host", "203.0.113.7"], 1, "error: 203.0.113.7:8000: cannot be listened on: Cannot assign"),
+    ):
+        command = [sys.executable, "-m", "src.predict", "serve", "--model", str(model), *options]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == code
+        assert sentence in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
