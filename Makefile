@@ -69,10 +69,15 @@ gate: $(VENV)/run  ## judge the model: pass, fail or not enough data (build/gate
 note: $(VENV)/run  ## post build/gate/gate.md to the merge request (GITLAB_TOKEN)
 	python -m src.publish.note
 
+.PHONY: key
+key: $(VENV)/run  ## make the key that signs what is published, and sluice.pub that verifies it (KEY=FILE)
+	@python -m src.publish.key $(KEY)
+
 .PHONY: publish
-publish: $(VENV)/run  ## bundle what the gate let through and send it to the stores
+publish: $(VENV)/run  ## bundle what the gate let through, sign it (SLUICE_SIGNING_KEY) and send it to the stores
 	python -m src.publish.bundle
 	python -m src.publish.pyz
+	python -m src.publish.sign
 	python -m src.publish.publish
 
 .PHONY: train

@@ -182,7 +182,10 @@ def test_verify_finds_nothing_wrong_with_what_was_published(archive):
         ({"model.keras": b"other weights"}, "model.keras was changed"),
         ({"README.md": None}, "README.md is missing"),
         ({"src/tasks/image.py": b"VERSION = 2"}, "src/tasks/image.py was changed"),
-        ({"SHA256SUMS": b"none"}, "expected a SHA-256 and a name in each line"),
+        (
+            {"SHA256SUMS": b"none"},
+            "SHA256SUMS: expected a SHA-256 and a name inside the bundle, found 'none'",
+        ),
     ],
 )
 def test_one_changed_byte_anywhere_is_found(archive, changes, sentence):
