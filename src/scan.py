@@ -19,6 +19,7 @@ from typing import Any
 
 from src.errors import UserError
 
+SAFE = "a Keras model that loads in safe mode"
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = {CONFIG, "metadata.json", WEIGHTS}
 LARGEST = 64 << 20  # bytes of config.json
@@ -72,7 +73,7 @@ def scan(path: Path) -> None:
     except (ValueError, RecursionError, OSError) as error:
         reason = f"what cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
     if reason:
-        raise UserError(f"{path}: expected a Keras model that loads in safe mode, found: {reason}")
+        raise UserError(f"{path}: expected {SAFE}, found: {reason}")
 
 
 def _reasons(archive: zipfile.ZipFile, size: int) -> Iterator[str]:
