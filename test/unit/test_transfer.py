@@ -10,8 +10,9 @@ import pytest
 from src import engine
 from src.architectures import cnn, transfer
 from src.architectures.transfer import Options
+from src.conversion import convert
 from src.errors import UserError
-from src.evaluate.export import convert, run
+from src.evaluate.export import run
 from src.files import sha256
 from src.network import Frame, Input, Layers, Output
 from src.tasks import image
