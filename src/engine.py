@@ -1,5 +1,6 @@
 """Keras on TensorFlow: started quietly, seeded; models saved as the same bytes, loaded in safe mode."""
 
+import importlib.util
 import os
 import re
 import zipfile
@@ -176,7 +177,11 @@ def vet(path: Path) -> None:
 
     Raises:
         UserError: If it cannot, or would not end, or needs more than a model of its size.
+        ModuleNotFoundError: If what loads a model is not installed, which is not the model's fault.
     """
+    for name in ("keras", "tensorflow", "h5py"):
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     digest = sha256(path)
     if digest in _vetted:
         return

@@ -259,6 +259,17 @@ def test_a_damaged_member_a_missing_one_and_a_newer_format_are_one_sentence(arch
     assert "inference.json has format 2, newer than 1" in result.stderr
 
 
+def test_a_keras_model_from_elsewhere_is_tried_in_a_process_of_its_own_first(archive):
+    before = sorted(Path.cwd().iterdir())
+    result = run(archive, "sky.png", "--keras")
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"error: {archive}: model.keras: expected a Keras model that loads in safe mode, found: no whole zip "
+        "archive (File is not a zip file)\n",
+    )
+    assert sorted(Path.cwd().iterdir()) == before
+
+
 def test_a_package_that_is_not_installed_is_named_with_the_command(archive):
     result = run("-I", "-S", archive, "sky.png")
     assert result.returncode == 1

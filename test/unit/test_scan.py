@@ -340,6 +340,7 @@ def test_a_network_that_would_compute_for_ever_ends_only_the_process_that_tries_
     assert confined.run("patience", "try_out", path) == "it computes for longer than it may"
 
 
+@pytest.mark.slow
 def test_a_model_that_passes_is_tried_once_for_its_content(good, tmp_path):
     shutil.copyfile(good, tmp_path / "copy.keras")
     started = os.times().children_user
