@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # of computing. The weights' file is read into memory, and each weight is drawn before it is read.
 MEMORY, MEMORY_RATIO, SECONDS = 1 << 30, 8, 60
 
-_vetted: set[str] = set()  # SHA-256 of the foreign models that could be loaded
+_known: set[str] = set()  # SHA-256 of models that this process has saved, or found to load
 
 
 def start(seed: int = 0, deterministic: bool = True) -> None:
@@ -183,13 +183,13 @@ def vet(path: Path) -> None:
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     digest = sha256(path)
-    if digest in _vetted:
+    if digest in _known:
         return
     reason = confined.run("src.engine", "try_out", path)
     if reason:
         known = reason.startswith(f"{path}: expected ")
         raise UserError(reason if known else f"{path}: expected {SAFE}, found: {reason}")
-    _vetted.add(digest)
+    _known.add(digest)
 
 
 def try_out(path: Path) -> None:
@@ -227,6 +227,7 @@ def save(model: "keras.Model", path: Path) -> None:
                 if name == "config.json":
                     content = _numbered(content)
                 target.writestr(zipfile.ZipInfo(name), content)
+    _known.add(sha256(path))
 
 
 def _numbered(config: bytes) -> bytes:

@@ -104,8 +104,9 @@ def _load_library() -> None:
     try:
         import model_signing.verifying  # noqa: F401
     except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
         raise UserError(
-            f"signatures: {error.name} is not installed: {Path(sys.executable).name} -m pip install "
+            f"signatures: {package} is not installed: {Path(sys.executable).name} -m pip install "
             "model-signing pyopenssl"
         ) from None
 

@@ -41,29 +41,33 @@ def private() -> ec.EllipticCurvePrivateKey:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory) -> Path:
-    """Where the bundle is kept that each test has a copy of."""
-    return tmp_path_factory.mktemp("kept") / "bundle"
+    """Where the bundles are kept that each test has a copy of."""
+    return tmp_path_factory.mktemp("kept")
 
 
 @pytest.fixture
 def unsigned(workspace, request, run_command, kept) -> Path:
     """A bundle with its sluice.pyz."""
-    if not kept.exists():
+    if not (kept / "unsigned").exists():
         request.getfixturevalue("bundled")
         assert run_command(pyz.main) == (0, "")
-        shutil.copytree(BUNDLE, kept)
+        shutil.copytree(BUNDLE, kept / "unsigned")
         shutil.rmtree(BUNDLE)
-    shutil.copytree(kept, BUNDLE)
+    shutil.copytree(kept / "unsigned", BUNDLE)
     return BUNDLE
 
 
 @pytest.fixture
-def signed(unsigned, private, run_command, monkeypatch) -> Path:
+def signed(unsigned, private, run_command, monkeypatch, kept) -> Path:
     """The same, signed as the publish job does."""
     PUBLIC.write_bytes(signature.public_pem(private))
-    monkeypatch.setenv(signature.KEY, pem(private))
-    assert run_command(sign.main) == (0, "")
-    monkeypatch.delenv(signature.KEY)
+    if not (kept / "signed").exists():
+        monkeypatch.setenv(signature.KEY, pem(private))
+        assert run_command(sign.main) == (0, "")
+        monkeypatch.delenv(signature.KEY)
+        shutil.copytree(BUNDLE, kept / "signed")
+    shutil.rmtree(BUNDLE)
+    shutil.copytree(kept / "signed", BUNDLE)
     return BUNDLE
 
 
