@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from src.scan import SAFE, scan
 if TYPE_CHECKING:
     import keras
 
+UNUSED = ("matplotlib", "sklearn")  # a quarter of Keras' start: its wrappers and galleries want them
 # What loading a foreign model may take, beyond Keras itself: bytes, bytes for each byte of the file, seconds
 # of computing. The weights' file is read into memory, and each weight is drawn before it is read.
 MEMORY, MEMORY_RATIO, SECONDS = 1 << 30, 8, 60
@@ -36,7 +38,7 @@ def start(seed: int = 0, deterministic: bool = True) -> None:
         deterministic: Whether every operation must give the same bytes on the same machine.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _silenced():
+    with _silenced(), _without(*UNUSED):
         import keras
         import tensorflow as tf
     keras.utils.clear_session()
@@ -106,6 +108,18 @@ def unchanged(model: "keras.Model") -> Iterator[None]:
     yield
     for state, value in zip(states, before, strict=True):
         state.assign(value)
+
+
+@contextmanager
+def _without(*names: str) -> Iterator[None]:
+    """Hides packages that are not imported yet from those that import them only if they are there."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an ImportError
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextmanager

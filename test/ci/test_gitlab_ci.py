@@ -41,7 +41,7 @@ ENVIRONMENT = {
     "DVC_NO_ANALYTICS": "true",
 }
 SMALL: dict[str, Any] = {
-    "data.sample": 3000,
+    "data.path": "datasets/some",
     "model.filters": [16, 32],
     "model.dropout": 0.0,
     "fit.epochs": 4,
@@ -61,7 +61,10 @@ MERGE_REQUEST = {
     "CI_MERGE_REQUEST_IID": "7",
     "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
 }
-FEW_TESTS = {"PYTEST_ADDOPTS": "-k test_params"}  # `check` is the same everywhere; one pipeline runs it whole
+TRAIN, TEST = 300, 200  # examples of each class
+# `make check` has run all of them before: one pipeline runs those of networks, the others those of images.
+TESTS_OF_NETWORKS = {"PYTEST_ADDOPTS": "--ignore-glob=*/unit/test_[!c]*"}
+FEW_TESTS = {"PYTEST_ADDOPTS": "--ignore-glob=*/unit/test_[!i]*"}
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,15 @@ def timed(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) ->
         print(f" {time.monotonic() - started:.0f} s", end="", flush=True)
 
 
+def write_images(folder: Path, **counts: int) -> None:
+    """Writes a part of the images that come along: so many of each class of a split."""
+    folder.mkdir()
+    shutil.copyfile(ROOT / "datasets/fashion/README.md", folder / "README.md")
+    for split, count in counts.items():
+        images = pd.read_parquet(ROOT / f"datasets/fashion/{split}.parquet")
+        images.groupby("label").head(count).to_parquet(folder / f"{split}.parquet")
+
+
 @pytest.fixture(scope="module")
 def fork() -> Project:
     """A fresh fork: one commit, no model, no remote for DVC."""
@@ -199,6 +211,7 @@ def fork() -> Project:
     (project.folder / "dvc.lock").unlink(missing_ok=True)
     for file in (project.folder / "src/models").glob("*.json"):
         file.unlink()
+    write_images(project.folder / "datasets/some", train=TRAIN, test=TEST)
     project.edit(SMALL)
     project.commit("Begin")
     project.git("remote", "set-head", "origin", "main")
@@ -235,7 +248,7 @@ def test_a_fresh_fork_trains_on_the_runner_and_publishes(fork: Project) -> None:
 
 
 def test_a_better_model_passes(start: Callable[..., Project]) -> None:
-    pipeline = start("better", fit__epochs=10).merge_request("better", {})
+    pipeline = start("better", fit__epochs=10).merge_request("better", TESTS_OF_NETWORKS)
     assert pipeline.jobs == {"check": True, "model": True, "gate": True}, pipeline.log
     assert pipeline.verdict["verdict"] == "pass"
     assert pipeline.verdict["baseline"]["source"] == "merge base"
@@ -280,10 +293,7 @@ def test_forged_results_do_not_pass(start: Callable[..., Project], model: str, e
 
 
 def test_a_small_test_set_is_not_enough(project: Project, start: Callable[..., Project]) -> None:
-    few = project.folder / "datasets/few"
-    shutil.copytree(ROOT / "datasets/fashion", few)
-    images = pd.read_parquet(few / "test.parquet")
-    images.groupby("label").head(3).to_parquet(few / "test.parquet")
+    write_images(project.folder / "datasets/few", train=TRAIN, test=3)
     pipeline = start("few", data__path="datasets/few").merge_request("few")
     assert pipeline.jobs == {"check": True, "model": True, "gate": False}, pipeline.log
     assert pipeline.verdict["verdict"] == "not enough data"

@@ -11,7 +11,7 @@ from job_bench import finish, masses, names, put, start, status  # type: ignore[
 
 from src import entries
 
-KILLS, EPOCHS = 10, 60
+KILLS, EPOCHS = 10, 20
 FIT = {"steps_per_execution": 1, "checkpoint_every": {"minutes": 0.001}}
 WATCH = ("--watch", "s3://team/jobs/", "--until-empty", "--lease", "2")
 

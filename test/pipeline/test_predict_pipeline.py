@@ -1,10 +1,11 @@
-"""Raw inputs through sluice.pyz predict what Keras predicted in the pipeline, for every kind of data."""
+"""Every recipe, on a sample of its data: to a verdict, and on to predictions of raw inputs in sluice.pyz."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from ruamel.yaml import YAML
 
 from src import golden, params
 from src.dataset import content
-from src.evaluate import export, score
+from src.evaluate import export, gate, report, score
 from src.files import read_json
 from src.plugin import pick
+from src.predict.inputs import Item
+from src.predict.predictor import Predictor
+from src.predict.source import Source
 from src.publish import bundle, pyz
 from src.train import fit, prepare
 
@@ -34,7 +38,7 @@ from pathlib import Path
 from src.predict.inputs import Item
 from src.predict.predictor import Predictor
 from src.predict.source import Source
-predictor = Predictor(Source(Path(sys.path[0])), keras=len(sys.argv) > 1)
+predictor = Predictor(Source(Path(sys.path[0])))
 items = (Item("", lambda line=line: golden.unpack(json.loads(line))) for line in open("raws.jsonl"))
 outputs = [output for batch in predictor.stream(items) for _, output in batch]
 np.save("outputs.npy", np.stack(outputs))
@@ -75,23 +79,51 @@ def outputs_in_pipeline(test: pd.DataFrame, names: list[str] | None) -> np.ndarr
     return test[columns].to_numpy(np.float32)
 
 
-@pytest.fixture
-def recipe(request, root, workspace, monkeypatch) -> Path:
-    """A recipe whose model has been trained for an epoch on a sample, scored and exported."""
+@pytest.fixture(scope="module", params=RECIPES, ids=[path.stem for path in RECIPES])
+def trained(request, root, tmp_path_factory) -> Path:
+    """A folder where a recipe has been trained for an epoch on a sample, scored, exported and reported."""
+    folder: Path = tmp_path_factory.mktemp(request.param.stem)
     settings = YAML(typ="safe").load(request.param)
-    Path("datasets").symlink_to(root / "datasets")
     settings["data"] |= {"sample": 120}
     settings["fit"] |= {"epochs": 1}
-    YAML(typ="safe").dump(settings, Path("params.yaml"))
-    monkeypatch.setattr("sys.argv", ["stage"])
-    for stage in (prepare, fit, score, export):
-        stage.main()
-    return workspace
+    YAML(typ="safe").dump(settings, folder / "params.yaml")
+    (folder / "datasets").symlink_to(root / "datasets")
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(folder)
+        for stage in (prepare, fit, score, export, report):
+            stage.main()
+    return folder
+
+
+@pytest.fixture
+def recipe(trained, monkeypatch) -> Path:
+    """The same, as the current folder."""
+    monkeypatch.chdir(trained)
+    return trained
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES, indirect=True, ids=[path.stem for path in RECIPES])
-def test_raw_inputs_predict_in_the_archive_what_keras_predicted_in_the_pipeline(recipe):
+def test_a_recipe_goes_from_its_data_to_a_verdict(recipe, monkeypatch):
+    inference = read_json(MODELS / "inference.json")
+    settings = params.load()
+    assert inference["task_type"] == settings.task
+    for key in ("model_path", "plot_path", "correct_prediction", "incorrect_prediction"):
+        assert (MODELS / inference[key]).exists(), key
+    if "tokenizer_path" in inference:
+        assert (MODELS / inference["tokenizer_path"]).exists()
+
+    monkeypatch.setattr("sys.argv", ["gate"])
+    with pytest.raises(SystemExit) as exit:  # one epoch on a sample is no model, but it can be judged
+        gate.main()
+    assert exit.value.code == 1
+    verdict = read_json(gate.GATE / "gate.json")
+    assert [row["gate"] for row in verdict["gates"]] == list(settings.gates.declared)
+    assert not [row["reason"] for row in verdict["gates"] if row["reason"].startswith("gates.")]
+
+
+@pytest.mark.slow
+def test_raw_inputs_predict_in_the_archive_what_keras_predicted_in_the_pipeline(recipe, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["stage"])
     settings = params.load()
     predictions = pd.read_parquet(MODELS / "predictions.parquet")
     names = read_json(MODELS / "inference.json")["classes"]
@@ -104,19 +136,25 @@ def test_raw_inputs_predict_in_the_archive_what_keras_predicted_in_the_pipeline(
             file.write(json.dumps(golden.pack(content(table.loc[name, "input"]))) + "\n")
     archive = bundle_up()
 
-    for engine, light in (([], True), (["keras"], False)):
-        result = run("-c", PROGRAM, *engine)
-        assert result.returncode == 0, result.stderr
-        assert (result.stdout.splitlines()[-1] == "found") == light, result.stdout
-        found = np.load("outputs.npy")
+    def same(outputs: np.ndarray) -> bool:
         unit = 1.0 if names else float(expected.std())
-        assert golden.difference(expected, found, unit).max() < 1e-4
-        answers = json.loads(Path("answers.json").read_text())
-        if names:
-            stated = ["|".join(answer) if isinstance(answer, list) else answer for answer in answers]
-            assert stated == predictions["prediction"].tolist()
-        else:
-            assert answers == pytest.approx(expected[:, 0].tolist(), rel=1e-4, abs=1e-4 * unit)
+        return bool(golden.difference(expected, outputs, unit).max() < 1e-4)
+
+    result = run("-c", PROGRAM)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "found", result.stdout
+    assert same(np.load("outputs.npy"))
+    answers = json.loads(Path("answers.json").read_text())
+    if names:
+        stated = ["|".join(answer) if isinstance(answer, list) else answer for answer in answers]
+        assert stated == predictions["prediction"].tolist()
+    else:
+        assert answers == pytest.approx(expected[:, 0].tolist(), rel=1e-4, abs=1e-4 * float(expected.std()))
+
+    predictor = Predictor(Source(archive), keras=True)
+    raws = map(json.loads, Path("raws.jsonl").read_text().splitlines())
+    items = (Item("", partial(golden.unpack, raw)) for raw in raws)
+    assert same(np.stack([output for batch in predictor.stream(items, 1024) for _, output in batch]))
 
     result = run(str(archive), "verify")
     assert result.returncode == 0, result.stderr
