@@ -25,7 +25,7 @@ from src.errors import UserError
 PATIENCE = 300  # seconds on the clock, of which the start of Keras takes some, on a busy machine many
 ROOT = Path(__file__).parents[1]  # may be an archive
 # What the process needs of the environment: no token, no key.
-KEPT = {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL"}
+KEPT = {"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "LC_ALL"}
 # On one processor and one thread, for each thread and each device reserves memory before it needs any.
 ONE = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX")
 QUIET = dict.fromkeys(ONE, "1") | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -55,7 +55,7 @@ def run(module: str, function: str, path: Path, patience: float = PATIENCE) -> s
     call = "import sys; from src.confined import main; main(*sys.argv[1:])"
     absolute = str(path.resolve())
     kept = {name: value for name, value in os.environ.items() if name in KEPT}
-    found = os.pathsep.join([str(ROOT), *filter(None, [kept.get("PYTHONPATH")])])
+    found = os.pathsep.join([str(ROOT), *filter(os.path.isabs, sys.path)])  # packages are where they are here
     with tempfile.TemporaryDirectory() as home:  # where Keras would leave its settings
         environment = kept | QUIET | {"PYTHONPATH": found, "HOME": home, "KERAS_HOME": home}
         try:

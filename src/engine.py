@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 UNUSED = ("matplotlib", "sklearn")  # a quarter of Keras' start: its wrappers and galleries want them
 # What loading a foreign model may take, beyond Keras itself: bytes, bytes for each byte of the file, seconds
 # of computing. The weights' file is read into memory, and each weight is drawn before it is read.
-MEMORY, MEMORY_RATIO, SECONDS = 1 << 30, 8, 60
+MEMORY, MEMORY_RATIO, SECONDS = 1 << 30, 8, 120
 
 _known: set[str] = set()  # SHA-256 of models that this process has saved, or found to load
 

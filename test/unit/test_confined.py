@@ -88,7 +88,7 @@ def file(tmp_path, monkeypatch) -> Path:
     """A file beside a module of functions that misbehave."""
     (tmp_path / "bad.py").write_text(BAD)
     (tmp_path / "file").write_text("content")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("GITLAB_TOKEN", "glpat-secret")
     monkeypatch.setenv("SLUICE_SIGNING_KEY", "secret")
     return tmp_path / "file"

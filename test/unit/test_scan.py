@@ -324,7 +324,7 @@ def test_a_model_of_our_own_is_not_tried_in_another_process(good):
 def test_a_network_that_would_compute_for_ever_ends_only_the_process_that_tries_it(tmp_path, monkeypatch):
     import keras
 
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "patience"))
+    monkeypatch.syspath_prepend(tmp_path / "patience")
     (tmp_path / "patience").mkdir()
     (tmp_path / "patience/patience.py").write_text(
         "from src import engine\ndef try_out(path):\n    engine.SECONDS = 2\n    engine.try_out(path)\n"
