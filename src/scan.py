@@ -97,7 +97,11 @@ def _reasons(archive: zipfile.ZipFile, size: int) -> Iterator[str]:
     if archive.getinfo(CONFIG).file_size > LARGEST:
         yield f"{CONFIG} of {archive.getinfo(CONFIG).file_size:,} bytes"
     yield from _classes(json.loads(archive.read(CONFIG)))
-    yield from _weights(archive.read(WEIGHTS))
+    content = archive.read(WEIGHTS)
+    try:
+        yield from _weights(content)
+    except Exception as error:  # of damaged HDF5, h5py raises nearly anything
+        yield f"what cannot be read in {WEIGHTS} ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 def _classes(config: Any) -> Iterator[str]:

@@ -228,6 +228,24 @@ def test_weights_that_are_no_hdf5_are_refused(good, tmp_path):
     )
 
 
+def test_damaged_weights_are_never_more_than_a_reason(good, tmp_path):
+    random = np.random.default_rng(0)
+    with zipfile.ZipFile(good) as archive:
+        whole = archive.read(WEIGHTS)
+    reasons = set()
+    for _ in range(200):
+        content = bytearray(whole)
+        for position in random.integers(min(len(whole), 6000), size=20):
+            content[position] = random.choice([0, 255, random.integers(256)])
+        path = rewritten(good, tmp_path / "m.keras", {WEIGHTS: bytes(content)})
+        try:
+            scan(path)
+        except UserError as error:
+            reasons.add(str(error))
+    assert len(reasons) > 10
+    assert not any("\n" in reason for reason in reasons)
+
+
 def test_an_encrypted_member_is_refused(good, tmp_path):
     content = bytearray(good.read_bytes())
     content[content.index(b"PK\1\2") + 8] |= 1  # the first member's flags, in the central directory
