@@ -232,11 +232,11 @@ def test_damaged_weights_are_never_more_than_a_reason(good, tmp_path):
     random = np.random.default_rng(0)
     with zipfile.ZipFile(good) as archive:
         whole = archive.read(WEIGHTS)
-    reasons = set()
+    reasons: set[str] = set()
     for _ in range(200):
         content = bytearray(whole)
-        for position in random.integers(min(len(whole), 6000), size=20):
-            content[position] = random.choice([0, 255, random.integers(256)])
+        for position in random.integers(min(len(whole), 6000), size=20).tolist():
+            content[position] = int(random.choice([0, 255, random.integers(256)]))
         path = rewritten(good, tmp_path / "m.keras", {WEIGHTS: bytes(content)})
         try:
             scan(path)
