@@ -236,7 +236,7 @@ def test_damaged_weights_are_never_more_than_a_reason(good, tmp_path):
     for _ in range(200):
         content = bytearray(whole)
         for position in random.integers(min(len(whole), 6000), size=20).tolist():
-            content[position] = int(random.choice([0, 255, random.integers(256)]))
+            content[position] = int(random.choice(np.array([0, 255, random.integers(256)])))
         path = rewritten(good, tmp_path / "m.keras", {WEIGHTS: bytes(content)})
         try:
             scan(path)
