@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from job_bench import finish, masses, names, put, start, status, wait  # type: ignore[import-not-found]
 
-from src import checksums, entries
-from src.bucket import Bucket
-from src.download import download_all
+from src import checksums
 from src.jobs.stages import Stopped, stoppable
+from src.s3 import entries
+from src.s3.bucket import Bucket
+from src.s3.download import download_all
 
 FILES = {
     "model.keras", "model.onnx", "inference.json", "history.json", "metrics.json", "diagnosis.json",
