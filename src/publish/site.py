@@ -28,7 +28,7 @@ RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-sim
 NEEDED = ("model.onnx", "inference.json", "metrics.json", "report/index.html")
 OPTIONAL = ("tokenizer.json", "golden.json")
 PAGE = (".html", ".css", ".js")
-TEXT = (*PAGE, ".mjs", ".json", ".wasm", ".onnx")  # what is packed besides: GitLab Pages sends name.gz for name
+PACKED = (*PAGE, ".mjs", ".json", ".wasm", ".onnx")  # besides: GitLab Pages sends name.gz in place of name
 SMALL = 2000  # bytes below which that is not worth it
 
 
@@ -46,9 +46,7 @@ def parse() -> argparse.Namespace:
     """Parses the command line."""
     parser = command.parser(__doc__)
     parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="a bundle")
-    parser.add_argument(
-        "--packages", type=Path, default=PACKAGES, metavar="FOLDER", help=f"node_modules (default: {PACKAGES})"
-    )
+    parser.add_argument("--packages", type=Path, default=PACKAGES, metavar="FOLDER", help="node_modules")
     return parser.parse_args()
 
 
@@ -84,7 +82,7 @@ def build(folder: Path, packages: Path, site: Path) -> None:
         copy(folder / "README.md", site / "card.txt")  # which every browser shows
     write_json(site / "site.json", summarise(folder))
     for path in sorted(site.rglob("*")):
-        if path.suffix in TEXT and path.stat().st_size > SMALL:
+        if path.suffix in PACKED and path.stat().st_size > SMALL:
             path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
 
 
