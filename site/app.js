@@ -77,7 +77,7 @@ function seen(model, array, shown) {
   return [
     element("div", { class: "seen" },
       element("figure", {}, element("img", { src: picture, alt: "the image that was given" }), element("figcaption", {}, "given")),
-      element("figure", {}, canvas, element("figcaption", {}, `as the network sees it, ${width} × ${height}`))),
+      element("figure", {}, canvas, element("figcaption", {}, `as the network sees it, ${width}\u00a0×\u00a0${height}`))),
   ];
 }
 

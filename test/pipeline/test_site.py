@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from ruamel.yaml import YAML
 
 from src import golden, params
@@ -415,7 +415,7 @@ def test_rows_are_encoded_as_in_python(page, tmp_path):
     rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in table] * 3
     encoder = tabular.Encoder.learn(rows, tabular.Options(categorical=["code"], missing=["?", "NA", -999]))
     encoder.save(tmp_path)
-    values = {
+    values: dict[str, list[Any]] = {
         "size": [
             -999,
             "-999",
@@ -512,11 +512,10 @@ def test_an_image_is_chosen_and_its_probabilities_are_shown(visit, fashion_model
 
     (tmp_path / "bad.png").write_bytes(b"no image")
     page.set_input_files("input[type=file]", tmp_path / "bad.png")
-    page.wait_for_function("document.getElementById('problem').textContent")
-    assert "not an image in a known format" in page.inner_text("[role=alert]")
+    expect(page.get_by_role("alert")).to_contain_text("not an image in a known format")
     page.click(".examples button")
     page.wait_for_selector(".said")
-    assert page.inner_text("#problem") == ""
+    expect(page.locator("#problem")).to_be_empty()
 
 
 def test_a_sentence_is_typed_and_sent_by_keyboard(visit, reviews_model):
@@ -530,7 +529,7 @@ def test_a_sentence_is_typed_and_sent_by_keyboard(visit, reviews_model):
     assert page.inner_text(".said") == expected["prediction"][0]
     page.get_by_label("A sentence").fill("  ")
     page.get_by_role("button", name="Predict").click()
-    page.wait_for_function("document.getElementById('problem').textContent.startsWith('blank')")
+    expect(page.get_by_role("alert")).to_have_text("blank: nothing but white space")
 
 
 def test_a_form_is_filled_in_and_gaps_are_allowed(visit, masses_model):
@@ -544,8 +543,8 @@ def test_a_form_is_filled_in_and_gaps_are_allowed(visit, masses_model):
     assert page.inner_text(".said") == expected["prediction"][0]
     page.get_by_label("mean radius").fill("large")
     page.get_by_role("button", name="Predict").click()
-    page.wait_for_function("document.getElementById('problem').textContent")
-    assert page.inner_text("#problem") == 'column “mean radius”: found "large", expected a finite number'
+    problem = 'column “mean radius”: found "large", expected a finite number'
+    expect(page.get_by_role("alert")).to_have_text(problem)
 
 
 @pytest.mark.parametrize(
@@ -599,16 +598,15 @@ def test_a_bundle_that_the_page_cannot_use_gives_a_sentence(visit, copied, chang
 def test_a_missing_file_gives_a_sentence(visit, copied, name):
     (copied / name).unlink()
     page = visit(copied, broken=True)
-    page.wait_for_function("document.getElementById('problem').textContent")
-    assert page.inner_text("#problem") == f"{name} is missing; expected a whole model"
+    expect(page.get_by_role("alert")).to_have_text(f"{name} is missing; expected a whole model")
 
 
 def test_a_network_cut_short_gives_a_sentence(visit, copied):
     path = copied / "model.onnx"
     path.write_bytes(path.read_bytes()[:1000])
     page = visit(copied, broken=True)
-    page.wait_for_function("document.getElementById('problem').textContent")
-    assert page.inner_text("#problem").startswith("model.onnx: expected what ONNX Runtime loads, found: ")
+    sentence = "model.onnx: expected what ONNX Runtime loads, found: "
+    expect(page.get_by_role("alert")).to_contain_text(sentence)
 
 
 def test_answers_mean_what_they_mean_in_python(page):
