@@ -45,7 +45,9 @@ async function predict(model, raw, shown) {
     const output = await model.run(array);
     const took = model.ready ? performance.now() - started : null;
     model.ready = true;
-    if (own === latest) place("result").replaceChildren(...seen(model, array, shown), ...state(model.answer(output)), ...time(took));
+    if (own !== latest) return;
+    place("result").replaceChildren(...seen(model, array, shown), ...state(model.answer(output)), ...time(took));
+    place("result").scrollIntoView({ block: "nearest" }); // on a phone it is below a form
   } catch (error) {
     if (own !== latest) return;
     place("result").replaceChildren(element("p", { class: "soft" }, "No prediction."));

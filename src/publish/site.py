@@ -83,7 +83,7 @@ def build(folder: Path, packages: Path, site: Path) -> None:
     write_json(site / "site.json", summarise(folder))
     for path in sorted(site.rglob("*")):
         if path.suffix in PACKED and path.stat().st_size > SMALL:
-            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+            path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), 6, mtime=0))
 
 
 def copy(source: Path, target: Path) -> None:
