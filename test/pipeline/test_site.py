@@ -4,6 +4,7 @@ import base64
 import functools
 import http.server
 import io
+import json
 import re
 import shutil
 import struct
@@ -37,8 +38,10 @@ pytestmark = pytest.mark.slow
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 NOT_WELL = ("error", "warning")
-# Of raw inputs as golden.pack has them: an array's bytes in base64, or why there is none.
-ENCODE = """async ([task, saved, files, packed]) => {
+# Of raw inputs as golden.pack has them: an array in base64, or why there is none. JSON goes in and out,
+# for Playwright takes long over many small values.
+ENCODE = """async (text) => {
+  const [task, saved, files, packed] = JSON.parse(text);
   const {load} = await import(new URL(`encoders/${task}.js`, location.href));
   const {Problem} = await import(new URL("errors.js", location.href));
   const encoder = await load(saved, async (name) => files[name]);
@@ -55,19 +58,19 @@ ENCODE = """async ([task, saved, files, packed]) => {
   };
   const results = [];
   for (const raw of packed) results.push(await encode(raw));
-  return results;
+  return JSON.stringify(results);
 }"""
-PREDICT = """async (packed) => {
+PREDICT = """async (text) => {
   const {Model, describe} = await import(new URL("model.js", location.href));
   const model = await Model.load(await describe());
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const results = [];
-  for (const raw of packed) {
+  for (const raw of JSON.parse(text)) {
     const array = await model.encode(raw.base64 === undefined ? raw.text ?? raw.row : bytes(raw.base64));
     const output = await model.run(array);
     results.push({output: Array.from(output), classes: model.answer(output).classes});
   }
-  return results;
+  return JSON.stringify(results);
 }"""
 
 
@@ -145,7 +148,8 @@ def page(browser, fashion_model) -> Iterator[Page]:
 
 def encode(page: Page, task: str, saved: Any, raws: list[Any], files: Any = None) -> list[Any]:
     """Returns what the page's encoder makes of raw inputs: bytes of an array, or a sentence."""
-    found = page.evaluate(ENCODE, [task, saved, files or {}, [golden.pack(raw) for raw in raws]])
+    given = json.dumps([task, saved, files or {}, [golden.pack(raw) for raw in raws]])
+    found = json.loads(page.evaluate(ENCODE, given))
     return [base64.b64decode(each["bytes"]) if "bytes" in each else each["problem"] for each in found]
 
 
@@ -198,7 +202,7 @@ def reviews_model(root, tmp_path_factory) -> Path:
     table = pd.read_parquet(root / "datasets/reviews/snippets.parquet")
     table.iloc[::20].to_parquet(folder / "few.parquet")
     embedding = {"dimension": 8, "vectors": None, "trainable": True, "dropout": 0.0}
-    model = {"units": 8, "embedding": embedding}
+    model = {"units": 8, "bidirectional": False, "embedding": embedding}
     return train(root, folder, "reviews", "few.parquet", model=model, encode={"length": 24})
 
 
@@ -224,7 +228,7 @@ def test_the_page_predicts_what_keras_predicted_in_the_pipeline(request, visit, 
     folder = request.getfixturevalue(model)
     page = visit(folder / "build/site")
     expected, raws = predictions(folder)
-    found = page.evaluate(PREDICT, [golden.pack(raw) for raw in raws])
+    found = json.loads(page.evaluate(PREDICT, json.dumps([golden.pack(raw) for raw in raws])))
     names = read_json(folder / "src/models/inference.json")["classes"]
     columns = expected[[f"probability of {name}" for name in names]].to_numpy()
     assert len(found) >= 100
