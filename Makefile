@@ -80,13 +80,17 @@ publish: $(VENV)/run  ## bundle what the gate let through, sign it (SLUICE_SIGNI
 	python -m src.publish.sign
 	python -m src.publish.publish
 
+.PHONY: site
+site: $(VENV)/run $(VENV)/site/ready  ## the report and a page that runs the model in the browser (build/site/), for GitLab Pages
+	python -m src.publish.site --packages $(VENV)/site/node_modules
+
 .PHONY: train
 train: repro  ## train on a runner, push the model, commit dvc.lock to the merge request's branch
 	if [[ -n "$$(dvc remote list)" ]]; then dvc push; fi
 	python -m src.train.commit
 
 .PHONY: ci
-ci: $(VENV)/test $(VENV)/node  ## run .gitlab-ci.yml on this machine: seven merge requests, branches and tags
+ci: $(VENV)/test $(VENV)/node $(VENV)/site/ready  ## run .gitlab-ci.yml on this machine: seven merge requests, branches and tags
 	pytest test/ci
 
 .PHONY: ci-lint
@@ -107,7 +111,7 @@ merge-driver:  ## let git merge two dvc.lock files (once for each clone)
 	git config merge.dvc-lock.driver "$(abspath $(VENV))/bin/python -m src.lock merge %O %A %B"
 
 .PHONY: test-slow
-test-slow: $(VENV)/test $(VENV)/mlflow/ready  ## the end-to-end tests that take minutes
+test-slow: $(VENV)/test $(VENV)/mlflow/ready $(VENV)/site/ready  ## the end-to-end tests that take minutes
 	$(PYTEST) -m slow
 
 .PHONY: format
@@ -193,4 +197,11 @@ $(VENV)/node: test/ci/package-lock.json | $(VENV)/test
 	mkdir -p $@
 	cp test/ci/package.json test/ci/package-lock.json $@
 	npm ci --prefix $@ --silent
+	touch $@
+
+# What the page runs the model with; npm is the one of the tests' environment.
+$(VENV)/site/ready: site/package-lock.json | $(VENV)/test
+	mkdir -p $(@D)
+	cp site/package.json site/package-lock.json $(@D)
+	npm ci --prefix $(@D) --silent --ignore-scripts
 	touch $@

@@ -61,6 +61,7 @@ MERGE_REQUEST = {
     "CI_MERGE_REQUEST_IID": "7",
     "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
 }
+PUBLISHED = {"check": True, "model": True, "gate": True, "publish": True}
 TRAIN, TEST = 300, 200  # examples of each class
 # `make check` has run all of them before: one pipeline runs those of networks, the others those of images.
 TESTS_OF_NETWORKS = {"PYTEST_ADDOPTS": "--ignore-glob=*/unit/test_[!c]*"}
@@ -242,9 +243,12 @@ def start(project: Project) -> Callable[..., Project]:
 
 def test_a_fresh_fork_trains_on_the_runner_and_publishes(fork: Project) -> None:
     pipeline = fork.pipeline("fork", {**BRANCH, **FEW_TESTS})
-    assert pipeline.jobs == {"check": True, "model": True, "gate": True, "publish": True}, pipeline.log
+    assert pipeline.jobs == {**PUBLISHED, "pages": True}, pipeline.log
     assert pipeline.verdict["baseline"]["source"] == "none"
     assert (pipeline.published() / "model.keras").exists()
+    page = pipeline.artifacts / "pages/build/site"
+    assert sha256(page / "model.onnx") == sha256(pipeline.published() / "model.onnx")
+    assert (page / "index.html").exists()
 
 
 def test_a_better_model_passes(start: Callable[..., Project]) -> None:
@@ -305,7 +309,7 @@ def test_the_default_branch_publishes_what_the_gate_judged(project: Project) -> 
     project.git("push", "--quiet", "origin", "main")
     store = {"PUBLISH_FOLDER": str(LOGS / "published")}
     pipeline = project.pipeline("default-branch", {**BRANCH, **FEW_TESTS, **store})
-    assert pipeline.jobs == {"check": True, "model": True, "gate": True, "publish": True}, pipeline.log
+    assert pipeline.jobs == {**PUBLISHED, "pages": True}, pipeline.log
     judged = pipeline.verdict["files"]["src/models/model.keras"]
     assert sha256(pipeline.published() / "model.keras") == judged
     assert sha256(LOGS / "published/0.0.1/model.keras") == judged
@@ -316,6 +320,6 @@ def test_a_tag_publishes(project: Project) -> None:
     tag = {"CI_COMMIT_TAG": "v1.0.0", "CI_COMMIT_REF_NAME": "v1.0.0", **BRANCH}
     store = {"PUBLISH_FOLDER": str(LOGS / "published")}
     pipeline = project.pipeline("tag", {**tag, **FEW_TESTS, **store}, without=("CI_COMMIT_BRANCH",))
-    assert pipeline.jobs == {"check": True, "model": True, "gate": True, "publish": True}, pipeline.log
+    assert pipeline.jobs == PUBLISHED, pipeline.log
     inference = json.loads((LOGS / "published/1.0.0/inference.json").read_text())
     assert inference["commit"] == project.git("rev-parse", "main").strip()
