@@ -99,7 +99,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.remote = folder.with_name("project.git")
-        listed = self._run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+        listed = self.run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
         for name in listed.split("\0"):
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -112,12 +112,12 @@ class Project:
         self.git("remote", "add", "gcl-origin", "git@gitlab.example.com:group/project.git")
 
     def git(self, *arguments: str) -> str:
-        return self._run("git", *arguments)
+        return self.run("git", *arguments)
 
     def dvc(self, *arguments: str) -> str:
-        return self._run("dvc", *arguments)
+        return self.run("dvc", *arguments)
 
-    def _run(self, *command: str, cwd: Path | None = None) -> str:
+    def run(self, *command: str, cwd: Path | None = None) -> str:
         result = subprocess.run(
             command, cwd=cwd or self.folder, env=ENVIRONMENT, capture_output=True, text=True
         )
@@ -315,11 +315,18 @@ def test_the_default_branch_publishes_what_the_gate_judged(project: Project) -> 
     assert sha256(LOGS / "published/0.0.1/model.keras") == judged
 
 
-def test_a_tag_publishes(project: Project) -> None:
+def test_a_tag_publishes_a_signed_model(project: Project) -> None:
+    key = LOGS / "key.pem"
+    project.run(sys.executable, "-m", "src.publish.key", str(key))
+    project.commit("The public key")
     project.git("tag", "v1.0.0", "main")
     tag = {"CI_COMMIT_TAG": "v1.0.0", "CI_COMMIT_REF_NAME": "v1.0.0", **BRANCH}
-    store = {"PUBLISH_FOLDER": str(LOGS / "published")}
+    store = {"PUBLISH_FOLDER": str(LOGS / "published"), "SLUICE_SIGNING_KEY": str(key)}
     pipeline = project.pipeline("tag", {**tag, **FEW_TESTS, **store}, without=("CI_COMMIT_BRANCH",))
     assert pipeline.jobs == PUBLISHED, pipeline.log
     inference = json.loads((LOGS / "published/1.0.0/inference.json").read_text())
     assert inference["commit"] == project.git("rev-parse", "main").strip()
+    fetch = (sys.executable, "-m", "src.publish.fetch", "1.0.0", "--store", f"folder:{LOGS / 'published'}")
+    assert "signed" in project.run(*fetch, "--to", str(LOGS / "fetched"))
+    with pytest.raises(AssertionError, match="is not signed"):  # the model that went out before
+        project.run(*fetch[:3], "0.0.1", *fetch[4:], "--to", str(LOGS / "fetched"))
