@@ -8,6 +8,7 @@ python -m src.predict info                             the model's card, metrics
 python -m src.predict verify                           every checksum; a few test examples predicted again
 python -m src.predict verify --key sluice.pub          and the signature: every byte, by whoever has that key
 python -m src.predict extract FOLDER                   unpacks sluice.pyz
+python -m src.predict serve                            a page to try it, and predictions over HTTP
 
 sluice.pyz is this program and a model in one file: `python sluice.pyz` stands for `python -m src.predict`.
 On a terminal it writes a table, elsewhere JSON lines. An input that cannot be read is named on standard error
@@ -61,6 +62,17 @@ def parse(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--keras", action="store_true", help="let Keras compute, which must be installed")
     parser.add_argument("--key", type=Path, metavar="FILE", help="verify: the public key of who signed")
+    server = parser.add_argument_group("serve")
+    server.add_argument("--host", default="127.0.0.1", help="to listen on (default: this machine alone)")
+    server.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="likewise; 0: any (default: 8000)"
+    )
+    server.add_argument(
+        "--limit", type=positive, default=32, metavar="MB", help="of a request's size (default: 32)"
+    )
+    server.add_argument(
+        "--timeout", type=positive, default=30, metavar="S", help="to read, to predict (default: 30)"
+    )
     arguments = parser.parse_args(words)
     if not arguments.inputs and not arguments.text:
         parser.error("expected an input; --help shows which there are")
@@ -102,6 +114,11 @@ def run(arguments: argparse.Namespace) -> None:
         if len(words) != 2:
             raise UserError("extract: expected a folder to unpack to")
         print(extract.extract(source, Path(words[1])))
+    elif words == ["serve"]:
+        from src.predict.web import reading, server
+
+        limits = reading.Limits(arguments.limit * 1_000_000, arguments.timeout)
+        server.serve(source, arguments.host, arguments.port, limits, arguments.threads)
     elif not predict(source, arguments):
         sys.exit(1)
 

@@ -96,10 +96,15 @@ class Reader:
     def _table(self, path: str) -> Iterator[Item]:
         try:
             with open(path, "rb") as file:
-                rows = _csv(file) if path.lower().endswith(".csv") else _json_lines(file)
-                yield from self._rows(path, rows, os.path.dirname(path))
+                yield from self.table(path, file, os.path.dirname(path))
         except OSError as error:
             yield _bad(path, error.strerror or str(error))
+
+    def table(self, name: str, stream: BinaryIO, folder: str) -> Iterator[Item]:
+        """Yields the rows of an open table; paths in it begin at a folder."""
+        yield from self._rows(
+            name, _csv(stream) if name.lower().endswith(".csv") else _json_lines(stream), folder
+        )
 
     def _standard_input(self, stream: Any) -> Iterator[Item]:
         if self.task.RAW == "file":

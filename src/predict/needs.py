@@ -6,14 +6,16 @@ import sys
 import zipfile
 from pathlib import Path
 
-NAME = "needs.json"  # in the archive: what to import → {package, always}
+NAME = "needs.json"  # in the archive: what to import → {package, always, maybe part}
 
 
 def missing(model: Path, error: ModuleNotFoundError) -> str:
     """Returns a sentence that says what is not installed, and the command that mends it."""
     needs = _read(model) or _read(Path(__file__).parents[2])
     lost = (error.name or "").split(".")[0]
-    modules = [name for name in needs if needs[name]["always"] and importlib.util.find_spec(name) is None]
+    part = needs.get(lost, {}).get("part")
+    wanted = [name for name in needs if needs[name]["always"] or (part and needs[name].get("part") == part)]
+    modules = [name for name in wanted if importlib.util.find_spec(name) is None]
     modules += [lost] if lost not in modules else []
     packages = [needs.get(name, {"package": name})["package"].split("==")[0] for name in modules]
     command = f"{Path(sys.executable).name} -m pip install {' '.join(packages)}"

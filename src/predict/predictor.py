@@ -60,6 +60,15 @@ class Predictor:
         """
         return np.ascontiguousarray(self.encoder.encode(raw), self.encoder.dtype)
 
+    def attempt(self, item: Item) -> np.ndarray | str:
+        """Reads and encodes an input; returns the reason if it cannot be."""
+        try:
+            return self.encode(item.read())
+        except BadExampleError as error:
+            return str(error)
+        except MemoryError:
+            return "does not fit into memory"
+
     def predict(self, raws: Iterable[Any]) -> np.ndarray:
         """Returns the outputs for raw inputs, (examples, units) float32.
 
@@ -76,26 +85,18 @@ class Predictor:
         while batch := list(islice(remaining, batch_size)):
             encoded = self._encode_all(batch)
             good = [array for array in encoded if not isinstance(array, str)]
-            outputs = iter(map(_finite, self.run(np.stack(good)) if good else []))
+            outputs = iter(map(finite, self.run(np.stack(good)) if good else []))
             answers = [array if isinstance(array, str) else next(outputs) for array in encoded]
             yield list(zip(batch, answers, strict=True))
 
     def _encode_all(self, batch: list[Item]) -> list[np.ndarray | str]:
-        def encode(item: Item) -> np.ndarray | str:
-            try:
-                return self.encode(item.read())
-            except BadExampleError as error:
-                return str(error)
-            except MemoryError:
-                return "does not fit into memory"
-
         if len(batch) < 4 or self.threads == 1:
-            return [encode(item) for item in batch]
+            return [self.attempt(item) for item in batch]
         from concurrent.futures import ThreadPoolExecutor
 
         if not hasattr(self, "_pool"):
             self._pool = ThreadPoolExecutor(self.threads or os.cpu_count())
-        return list(self._pool.map(encode, batch))
+        return list(self._pool.map(self.attempt, batch))
 
     def answer(self, output: np.ndarray, top: int | None = None) -> dict[str, Any]:
         """Returns what one output means, as JSON.
@@ -125,7 +126,8 @@ class Predictor:
         }
 
 
-def _finite(output: np.ndarray) -> np.ndarray | str:
+def finite(output: np.ndarray) -> np.ndarray | str:
+    """Returns an output, or the reason if it is of no use."""
     return output if np.isfinite(output).all() else "the model's output is not a finite number"
 
 

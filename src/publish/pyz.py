@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +28,17 @@ NOT_INSIDE = (ARCHIVE, SIGNATURE)  # the signature of the bundle is no signature
 ROOT = Path(__file__).parents[2]
 PREDICT = "src.predict"
 DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can hold
-TEXT = (".py", ".json", ".md", ".html", ".csv", ".yaml", "SHA256SUMS")  # weights and pictures hardly shrink
+TEXT = (
+    ".py",
+    ".json",
+    ".md",
+    ".html",
+    ".css",
+    ".js",
+    ".csv",
+    ".yaml",
+    "SHA256SUMS",
+)  # weights and pictures hardly shrink
 MAIN = '''\
 """Predicts with the model in this archive: python sluice.pyz --help."""
 
@@ -70,6 +80,7 @@ def collect(bundle: Path) -> dict[str, bytes]:
     files = {name: (bundle / name).read_bytes() for name in checksums(bundle) if name not in NOT_INSIDE}
     modules = find_modules(read_json(bundle / "inference.json")["task_type"])
     program = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in modules.values()}
+    program |= find_data(modules.values())
     needs = find_needs(list(modules.values()))
     program |= {"__main__.py": MAIN.encode(), "needs.json": (json.dumps(needs, indent=2) + "\n").encode()}
     if both := sorted(files.keys() & program.keys()):
@@ -114,6 +125,15 @@ def find_modules(task: str) -> dict[str, Path]:
     return found
 
 
+def find_data(paths: Iterable[Path]) -> dict[str, bytes]:
+    """Returns what lies in folders of packages below src.predict, such as the files of a page."""
+    folders = {path.parent for path in paths if _part(path)}
+    files = sorted(
+        file for folder in folders for file in folder.glob("*/*") if "__pycache__" not in file.parts
+    )
+    return {file.relative_to(ROOT).as_posix(): file.read_bytes() for file in files}
+
+
 def _locate(name: str) -> Path | None:
     path = ROOT.joinpath(*name.split("."))
     files = (path.with_suffix(".py"), path / "__init__.py")
@@ -148,23 +168,35 @@ def imports(path: Path, deep: bool) -> Iterator[tuple[str, bool]]:
 def find_needs(paths: list[Path]) -> dict[str, dict[str, object]]:
     """Returns what must be installed: what to import → its package with the version here, and whether always.
 
-    Packages that only a part of the program imports, such as Keras for --keras, are not always needed.
+    Packages that only a part of the program imports, such as Keras for --keras, are not always needed, nor
+    are those of a package below src.predict, such as `web`: they are needed together.
     """
     found = {"onnxruntime": True}
+    parts: dict[str, str] = {}
     for path in paths:
+        part = _part(path)
         for name, at_once in imports(path, deep=True):
             top = name.split(".")[0]
             if top != "src" and top not in sys.stdlib_module_names:
-                found[top] = found.get(top, False) or at_once
+                found[top] = found.get(top, False) or (at_once and not part)
+                if part and at_once:
+                    parts[top] = part
     packages = importlib.metadata.packages_distributions()
     return {
         name: {
             "package": f"{packages[name][0]}=={importlib.metadata.version(packages[name][0])}",
             "always": always,
+            **({"part": parts[name]} if name in parts and not always else {}),
         }
         for name, always in sorted(found.items())
         if name in packages
     }
+
+
+def _part(path: Path) -> str | None:
+    """Returns the package below src.predict that a file belongs to, if any."""
+    parts = path.relative_to(ROOT / "src").parts
+    return parts[1] if parts[0] == "predict" and len(parts) > 2 else None
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
+from starlette.testclient import TestClient
 
 from src import golden, params
 from src.dataset import content
@@ -21,6 +24,8 @@ from src.plugin import pick
 from src.predict.inputs import Item
 from src.predict.predictor import Predictor
 from src.predict.source import Source
+from src.predict.web.app import App
+from src.predict.web.reading import Limits
 from src.publish import bundle, pyz
 from src.train import fit, prepare
 
@@ -73,10 +78,24 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def outputs_in_pipeline(test: pd.DataFrame, names: list[str] | None) -> np.ndarray:
-    """Returns what Keras computed when the model was scored, (examples, units)."""
-    columns = [f"probability of {name}" for name in names] if names else ["prediction"]
-    return test[columns].to_numpy(np.float32)
+def outputs_of_server(source: Source, names: list[str] | None) -> tuple[np.ndarray, list[str]]:
+    """Returns what the server answers to the packed inputs: outputs, (examples, units), and predictions."""
+    packed = [json.loads(line) for line in Path("raws.jsonl").read_text().splitlines()]
+    raws = [value for one in packed for value in one.values()]
+    app = App(Predictor(source), Limits(size=1_000_000_000, seconds=300.0))
+    rows: list[dict[str, Any]] = []
+    with TestClient(app.build()) as client:
+        for start in range(0, len(raws), 500):
+            response = client.post("/predict", json={"inputs": raws[start : start + 500]})
+            assert response.status_code == 200, response.text
+            rows += response.json()["predictions"]
+    if not names:
+        return np.array([[row["prediction"]] for row in rows], np.float32), []
+    stated = [row["prediction"] for row in rows]
+    outputs = [[row["probabilities"][name] for name in names] for row in rows]
+    return np.array(outputs, np.float32), [
+        "|".join(each) if isinstance(each, list) else each for each in stated
+    ]
 
 
 @pytest.fixture(scope="module", params=RECIPES, ids=[path.stem for path in RECIPES])
@@ -97,13 +116,53 @@ def trained(request, root, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def recipe(trained, monkeypatch) -> Path:
-    """The same, as the current folder."""
+    """The same, as the current folder; stages take no arguments."""
     monkeypatch.chdir(trained)
+    monkeypatch.setattr("sys.argv", ["stage"])
     return trained
 
 
+@pytest.fixture
+def archive(recipe) -> Path:
+    """Its sluice.pyz; and raws.jsonl, the raw inputs of the test split."""
+    archive = Path("build/bundle/sluice.pyz")
+    if not archive.exists():
+        settings = params.load()
+        Path("spool").mkdir()
+        table = pick("tasks", settings.task).read(settings.data, Path("spool")).set_index("id")
+        with open("raws.jsonl", "w") as file:
+            for name in pd.read_parquet(MODELS / "predictions.parquet")["id"]:
+                file.write(json.dumps(golden.pack(content(table.loc[name, "input"]))) + "\n")
+        bundle_up()
+    return archive
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What Keras predicted in the pipeline: classes, outputs (examples, units), and what each example means."""
+
+    names: list[str] | None
+    outputs: np.ndarray
+    answers: list[str]
+
+    def has(self, outputs: np.ndarray, answers: list[Any] | None = None) -> bool:
+        """Whether other outputs are as good as the same, and other answers exactly."""
+        unit = 1.0 if self.names else float(self.outputs.std())
+        same = golden.difference(self.outputs, outputs, unit).max() < 1e-4
+        return bool(same) and (answers is None or self.names is None or answers == self.answers)
+
+
+@pytest.fixture
+def expected(recipe) -> Expected:
+    """What Keras predicted when the model was scored."""
+    names = read_json(MODELS / "inference.json")["classes"]
+    table = pd.read_parquet(MODELS / "predictions.parquet")
+    columns = [f"probability of {name}" for name in names] if names else ["prediction"]
+    return Expected(names, table[columns].to_numpy(np.float32), table["prediction"].tolist())
+
+
 @pytest.mark.slow
-def test_a_recipe_goes_from_its_data_to_a_verdict(recipe, monkeypatch):
+def test_a_recipe_goes_from_its_data_to_a_verdict(recipe):
     inference = read_json(MODELS / "inference.json")
     settings = params.load()
     assert inference["task_type"] == settings.task
@@ -112,7 +171,6 @@ def test_a_recipe_goes_from_its_data_to_a_verdict(recipe, monkeypatch):
     if "tokenizer_path" in inference:
         assert (MODELS / inference["tokenizer_path"]).exists()
 
-    monkeypatch.setattr("sys.argv", ["gate"])
     with pytest.raises(SystemExit) as exit:  # one epoch on a sample is no model, but it can be judged
         gate.main()
     assert exit.value.code == 1
@@ -122,42 +180,29 @@ def test_a_recipe_goes_from_its_data_to_a_verdict(recipe, monkeypatch):
 
 
 @pytest.mark.slow
-def test_raw_inputs_predict_in_the_archive_what_keras_predicted_in_the_pipeline(recipe, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["stage"])
-    settings = params.load()
-    predictions = pd.read_parquet(MODELS / "predictions.parquet")
-    names = read_json(MODELS / "inference.json")["classes"]
-    expected = outputs_in_pipeline(predictions, names)
-
-    Path("spool").mkdir()
-    table = pick("tasks", settings.task).read(settings.data, Path("spool")).set_index("id")
-    with open("raws.jsonl", "w") as file:
-        for name in predictions["id"]:
-            file.write(json.dumps(golden.pack(content(table.loc[name, "input"]))) + "\n")
-    archive = bundle_up()
-
-    def same(outputs: np.ndarray) -> bool:
-        unit = 1.0 if names else float(expected.std())
-        return bool(golden.difference(expected, outputs, unit).max() < 1e-4)
-
+def test_raw_inputs_predict_in_the_archive_what_keras_predicted_in_the_pipeline(archive, expected):
     result = run("-c", PROGRAM)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "found", result.stdout
-    assert same(np.load("outputs.npy"))
     answers = json.loads(Path("answers.json").read_text())
-    if names:
-        stated = ["|".join(answer) if isinstance(answer, list) else answer for answer in answers]
-        assert stated == predictions["prediction"].tolist()
-    else:
-        assert answers == pytest.approx(expected[:, 0].tolist(), rel=1e-4, abs=1e-4 * float(expected.std()))
-
-    predictor = Predictor(Source(archive), keras=True)
-    raws = map(json.loads, Path("raws.jsonl").read_text().splitlines())
-    items = (Item("", partial(golden.unpack, raw)) for raw in raws)
-    assert same(np.stack([output for batch in predictor.stream(items, 1024) for _, output in batch]))
+    joined = ["|".join(answer) if isinstance(answer, list) else answer for answer in answers]
+    assert expected.has(np.load("outputs.npy"), joined)
 
     result = run(str(archive), "verify")
     assert result.returncode == 0, result.stderr
     examples = read_json(MODELS / "golden.json")["examples"]
     assert f"{len(examples)} golden examples predict the same" in result.stdout
     assert 1 <= len(examples) <= golden.EXAMPLES
+
+
+@pytest.mark.slow
+def test_raw_inputs_predict_so_with_keras_too(archive, expected):
+    predictor = Predictor(Source(archive), keras=True)
+    raws = map(json.loads, Path("raws.jsonl").read_text().splitlines())
+    items = (Item("", partial(golden.unpack, raw)) for raw in raws)
+    assert expected.has(np.stack([output for batch in predictor.stream(items, 1024) for _, output in batch]))
+
+
+@pytest.mark.slow
+def test_raw_inputs_predict_so_on_the_server(archive, expected):
+    assert expected.has(*outputs_of_server(Source(archive), expected.names))

@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import httpx2
 import pytest
 from PIL import Image
+from test_serve_process import serving  # type: ignore[import-not-found]
 
 from src import stores
 from src.files import sha256
@@ -277,6 +280,25 @@ def test_a_package_that_is_not_installed_is_named_with_the_command(archive):
     assert result.stderr.endswith("-m pip install pillow numpy onnxruntime\n")
 
 
+def test_it_serves_predictions_and_the_page_with_all_its_files(archive):
+    with serving(archive, program=[str(archive)], cwd=archive.parent) as (url, _):
+        kind = {"Content-Type": "image/png"}
+        sky = Path("sky.png").read_bytes()
+        answer = httpx2.post(f"{url}/predict", content=sky, headers=kind, trust_env=False).json()
+        page = httpx2.get(url, trust_env=False).text
+        for name in re.findall(r'"(page/[^"]+)"', page):
+            assert httpx2.get(f"{url}/{name}", trust_env=False).status_code == 200
+    assert answer["predictions"][0]["prediction"] == "above"
+
+
+def test_what_serving_needs_is_named_together_and_predicting_needs_none_of_it(archive):
+    with zipfile.ZipFile(archive) as opened:
+        needs = json.loads(opened.read("needs.json"))
+    served = {name for name in needs if needs[name].get("part") == "web"}
+    assert served == {"starlette", "uvicorn", "python_multipart"}
+    assert not any(needs[name]["always"] for name in served)
+
+
 @pytest.mark.slow
 def test_it_needs_numpy_onnxruntime_and_pillow_and_nothing_else(archive, tmp_path):
     uv = Path(sys.executable).with_name("uv")
@@ -291,6 +313,9 @@ def test_it_needs_numpy_onnxruntime_and_pillow_and_nothing_else(archive, tmp_pat
     for words in (["info"], ["verify"], ["extract", "out"], ["sky.png", "--csv"]):
         result = run(archive, *words, python=python)
         assert result.returncode == 0, result.stderr
+    result = run(archive, "serve", python=python)
+    assert result.returncode == 1
+    assert result.stderr.endswith("-m pip install python-multipart starlette uvicorn\n")
     result = run(archive, "sky.png", "--keras", python=python)
     assert result.returncode == 1
     assert "keras is not installed" in result.stderr
