@@ -81,7 +81,7 @@ publish: $(VENV)/run  ## bundle what the gate let through, sign it (SLUICE_SIGNI
 	python -m src.publish.publish
 
 .PHONY: site
-site: $(VENV)/run $(VENV)/site/ready  ## the report and a page that runs the model in the browser (build/site/), for GitLab Pages
+site: $(VENV)/run $(VENV)/site/ready  ## the report and a page that runs the model in the browser: build/site/
 	python -m src.publish.site --packages $(VENV)/site/node_modules
 
 .PHONY: train

@@ -54,7 +54,10 @@ async function open(raw) {
     if (jpegComponents(raw) === 4) throw new Problem("a JPEG in CMYK, which browsers convert in ways of their own; expected RGB or grey");
     return fromBrowser(raw, "image/jpeg");
   }
-  if (text("RIFF") && text("WEBP", 8)) return turn(await fromBrowser(raw, "image/webp"), webpOrientation(raw));
+  if (text("RIFF") && text("WEBP", 8)) {
+    const { turned, plain } = withoutExif(raw);
+    return turn(await fromBrowser(plain, "image/webp"), turned);
+  }
   if (text("GIF8")) return fromBrowser(raw, "image/gif");
   if (text("BM")) return fromBrowser(raw, "image/bmp");
   if (text("II*\0") || text("MM\0*")) throw new Problem("a TIFF, which browsers do not read; expected PNG, JPEG, WebP, GIF or BMP");
@@ -65,7 +68,7 @@ async function open(raw) {
 
 /** @param {png.Png} file @returns {Image} */
 function fromPng(file) {
-  const { width, height, type, depth, samples, palette, transparency } = file;
+  const { width, height, type, depth, transparency } = file;
   const count = width * height;
   const grey = type === 0 || type === 4;
   const clear = type === 4 || type === 6 || (transparency !== null && !(grey && depth === 16));
@@ -99,7 +102,7 @@ function reader({ type, depth, samples, palette, transparency }) {
     colours.set((palette ?? new Uint8Array()).subarray(0, 768));
     return (place, out) => {
       const entry = samples[place];
-      out.set(colours.subarray(3 * entry, 3 * entry + 3));
+      for (let channel = 0; channel < 3; channel += 1) out[channel] = colours[3 * entry + channel];
       out[3] = transparency?.[entry] ?? 255;
     };
   }
@@ -171,15 +174,24 @@ function jpegComponents(raw) {
   return 0;
 }
 
-/** Browsers turn JPEG by its EXIF, and leave WebP. @param {Uint8Array} raw @returns {number} */
-function webpOrientation(raw) {
-  const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
-  for (let place = 12; place + 8 <= raw.length; ) {
+/**
+ * All browsers turn a JPEG by its EXIF, but not all a WebP: none does without it.
+ *
+ * @param {Uint8Array} raw A WebP.
+ * @returns {{turned: number, plain: Uint8Array}} EXIF's orientation, and the file with that chunk renamed.
+ */
+function withoutExif(raw) {
+  const plain = raw.slice();
+  const view = new DataView(plain.buffer);
+  for (let place = 12; place + 8 <= plain.length; ) {
     const size = view.getUint32(place + 4, true);
-    if (view.getUint32(place) === 0x45584946) return orientation(raw.subarray(place + 8, place + 8 + size));
+    if (view.getUint32(place) === 0x45584946) {
+      view.setUint32(place, 0x4a554e4b); // JUNK
+      return { turned: orientation(plain.subarray(place + 8, place + 8 + size)), plain };
+    }
     place += 8 + size + (size & 1);
   }
-  return 1;
+  return { turned: 1, plain };
 }
 
 // ── Both ───────────────────────────────────────────────────────────────────────────────────────────────

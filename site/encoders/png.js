@@ -97,18 +97,24 @@ function unfilter(lines, stride, height, step) {
     const start = row * (stride + 1) + 1;
     const filter = lines[start - 1];
     if (filter > 4) throw new Problem(`damaged image: found filter ${filter}, expected 0 to 4`);
-    for (let place = 0; place < stride && filter; place += 1) {
-      const left = place < step ? 0 : lines[start + place - step];
-      const up = row ? lines[start + place - stride - 1] : 0;
-      const corner = row && place >= step ? lines[start + place - stride - 1 - step] : 0;
-      lines[start + place] += [0, left, up, (left + up) >> 1, paeth(left, up, corner)][filter];
+    const above = row ? lines.subarray(start - stride - 1, start - 1) : new Uint8Array(stride);
+    const line = lines.subarray(start, start + stride);
+    if (filter === 2) for (let place = 0; place < stride; place += 1) line[place] += above[place];
+    if (filter !== 1 && filter < 3) continue;
+    for (let place = 0; place < stride; place += 1) {
+      const left = place < step ? 0 : line[place - step];
+      if (filter === 1) line[place] += left;
+      else if (filter === 3) line[place] += (left + above[place]) >> 1;
+      else line[place] += paeth(left, above[place], place < step ? 0 : above[place - step]);
     }
   }
 }
 
 /** @param {number} left @param {number} up @param {number} corner @returns {number} Which of them is nearest. */
 function paeth(left, up, corner) {
-  const [a, b, c] = [Math.abs(up - corner), Math.abs(left - corner), Math.abs(left + up - 2 * corner)];
+  const a = Math.abs(up - corner);
+  const b = Math.abs(left - corner);
+  const c = Math.abs(left + up - 2 * corner);
   if (a <= b && a <= c) return left;
   return b <= c ? up : corner;
 }
