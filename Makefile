@@ -69,11 +69,20 @@ gate: $(VENV)/run  ## judge the model: pass, fail or not enough data (build/gate
 note: $(VENV)/run  ## post build/gate/gate.md to the merge request (GITLAB_TOKEN)
 	python -m src.publish.note
 
+.PHONY: key
+key: $(VENV)/run  ## make the key that signs what is published, and sluice.pub that verifies it (KEY=FILE)
+	@python -m src.publish.key $(KEY)
+
 .PHONY: publish
-publish: $(VENV)/run  ## bundle what the gate let through and send it to the stores
+publish: $(VENV)/run  ## bundle what the gate let through, sign it (SLUICE_SIGNING_KEY) and send it to the stores
 	python -m src.publish.bundle
 	python -m src.publish.pyz
+	python -m src.publish.sign
 	python -m src.publish.publish
+
+.PHONY: site
+site: $(VENV)/run $(VENV)/site/ready  ## the report and a page that runs the model in the browser: build/site/
+	python -m src.publish.site --packages $(VENV)/site/node_modules
 
 .PHONY: train
 train: repro  ## train on a runner, push the model, commit dvc.lock to the merge request's branch
@@ -81,7 +90,7 @@ train: repro  ## train on a runner, push the model, commit dvc.lock to the merge
 	python -m src.train.commit
 
 .PHONY: ci
-ci: $(VENV)/test $(VENV)/node  ## run .gitlab-ci.yml on this machine: seven merge requests, branches and tags
+ci: $(VENV)/test $(VENV)/node $(VENV)/site/ready  ## run .gitlab-ci.yml on this machine: seven merge requests, branches and tags
 	pytest test/ci
 
 .PHONY: ci-lint
@@ -102,7 +111,7 @@ merge-driver:  ## let git merge two dvc.lock files (once for each clone)
 	git config merge.dvc-lock.driver "$(abspath $(VENV))/bin/python -m src.lock merge %O %A %B"
 
 .PHONY: test-slow
-test-slow: $(VENV)/test $(VENV)/mlflow/ready  ## the end-to-end tests that take minutes
+test-slow: $(VENV)/test $(VENV)/mlflow/ready $(VENV)/site/ready  ## the end-to-end tests that take minutes
 	$(PYTEST) -m slow
 
 .PHONY: format
@@ -192,4 +201,11 @@ $(VENV)/node: test/ci/package-lock.json | $(VENV)/test
 	mkdir -p $@
 	cp test/ci/package.json test/ci/package-lock.json $@
 	npm ci --prefix $@ --silent
+	touch $@
+
+# What the page runs the model with; npm is the one of the tests' environment.
+$(VENV)/site/ready: site/package-lock.json | $(VENV)/test
+	mkdir -p $(@D)
+	cp site/package.json site/package-lock.json $(@D)
+	npm ci --prefix $(@D) --silent --ignore-scripts
 	touch $@

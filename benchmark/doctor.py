@@ -26,12 +26,13 @@ from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from benchmark.recipes import ROOT, run
-from src import checkpoint, engine, params, prepared
+from src import engine, params, prepared
 from src.errors import UserError
 from src.files import read_json
 from src.network import Frame
 from src.plugin import pick
 from src.train import compiling, doctor, fit
+from src.training import checkpoint
 
 MOST = {
     "fashion": 1500,

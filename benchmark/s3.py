@@ -4,7 +4,7 @@ A real SeaweedFS is started on this machine. One large file, a folder of many sm
 byte go up and come down, by both programs in turns, several rounds; the program that begins changes from
 round to round. Each is a process of its own: the time of starting Python is counted for both, the file of one
 byte shows how much that is. `aws s3 cp` has its default settings: 10 requests at once, parts of 8 MiB, as
-src/bucket.py has. What is downloaded is compared with what was uploaded, which is not counted.
+src/s3/bucket.py has. What is downloaded is compared with what was uploaded, which is not counted.
 
     python -m benchmark.s3                             (make benchmark-s3)
     python -m benchmark.s3 --without verification      our downloads without that, beside the same with it
@@ -53,8 +53,8 @@ def copy(get: list[str] | None, put: list[str] | None, without: str | None) -> N
     """What our process does; a path or key that ends with `/` is a folder's."""
     if without == "bar":
         os.environ["TQDM_DISABLE"] = "1"
-    from src import download, upload
-    from src.bucket import Bucket
+    from src.s3 import download, upload
+    from src.s3.bucket import Bucket
 
     if without == "verification":
         download._verify = lambda *_: None

@@ -17,21 +17,38 @@ def checksums(bundle: Path) -> dict[str, str]:
     """
     path = bundle / SUMS
     try:
-        lines = path.read_text().splitlines()
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: not found; `python -m src.publish.bundle` makes the bundle") from None
+    return parse(content, path)
+
+
+def parse(content: bytes, where: Path | str) -> dict[str, str]:
+    """Returns name → SHA-256 as the content of a SHA256SUMS says.
+
+    Args:
+        content: Of the file.
+        where: What to call it in an error.
+
+    Raises:
+        UserError: If it is malformed, names a file twice, or a name leads out of the folder.
+    """
+    try:
+        lines = content.decode().splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"{path}: expected lines of a SHA-256 and a name, found something else") from None
+        raise UserError(f"{where}: expected lines of a SHA-256 and a name, found something else") from None
     sums: dict[str, str] = {}
     for line in lines:
         found = re.fullmatch(r"([0-9a-f]{64}) [ *]([^\0]+)", line)
         parts = PurePosixPath(found[2]).parts if found else ()
         if not found or not parts or parts[0] == "/" or ".." in parts or parts == (SUMS,):
-            raise UserError(f"{path}: expected a SHA-256 and a name inside the bundle, found {line!r}")
+            raise UserError(f"{where}: expected a SHA-256 and a name inside the bundle, found {line!r}")
+        if found[2] in sums:
+            raise UserError(f"{where}: names {found[2]} twice")
         sums[found[2]] = found[1]
     for name in sums:
         if any(str(parent) in sums for parent in PurePosixPath(name).parents):
-            raise UserError(f"{path}: {name} would be in a folder that is a file there")
+            raise UserError(f"{where}: {name} would be in a folder that is a file there")
     return sums
 
 

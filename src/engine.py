@@ -1,7 +1,9 @@
 """Keras on TensorFlow: started quietly, seeded; models saved as the same bytes, loaded in safe mode."""
 
+import importlib.util
 import os
 import re
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from src import confined
 from src.errors import UserError
-from src.files import replacing
-from src.scan import scan
+from src.files import replacing, sha256
+from src.scan import SAFE, scan
 
 if TYPE_CHECKING:
     import keras
+
+UNUSED = ("matplotlib", "sklearn")  # a quarter of Keras' start: its wrappers and galleries want them
+# What loading a foreign model may take, beyond Keras itself: bytes, bytes for each byte of the file, seconds
+# of computing. The weights' file is read into memory, and each weight is drawn before it is read.
+MEMORY, MEMORY_RATIO, SECONDS = 1 << 30, 8, 120
+
+_known: set[str] = set()  # SHA-256 of models that this process has saved, or found to load
 
 
 def start(seed: int = 0, deterministic: bool = True) -> None:
@@ -28,7 +38,7 @@ def start(seed: int = 0, deterministic: bool = True) -> None:
         deterministic: Whether every operation must give the same bytes on the same machine.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _silenced():
+    with _silenced(), _without(*UNUSED):
         import keras
         import tensorflow as tf
     keras.utils.clear_session()
@@ -101,6 +111,18 @@ def unchanged(model: "keras.Model") -> Iterator[None]:
 
 
 @contextmanager
+def _without(*names: str) -> Iterator[None]:
+    """Hides packages that are not imported yet from those that import them only if they are there."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an ImportError
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+@contextmanager
 def _silenced() -> Iterator[None]:
     """Drops what native code writes to standard error: TensorFlow greets before it obeys its log level."""
     kept = os.dup(2)
@@ -113,28 +135,46 @@ def _silenced() -> Iterator[None]:
         os.close(kept)
 
 
-def load(path: Path) -> "keras.Model":
-    """Loads the model that a stage wrote, in safe mode, with Keras freshly started.
+# ── Loading ────────────────────────────────────────────────────────────────────────────────────────────────
+# A model of this repository's own is loaded as it is: src/models, and a baseline by the dvc.lock of a commit.
+# One that is foreign, for a person says where it is, is first tried in a process with limits (`vet`):
+# transfer's backbone, what --keras runs from elsewhere than src/models, and a baseline that is a folder.
+
+
+def load(path: Path, foreign: bool = False) -> "keras.Model":
+    """Loads a model in safe mode, with Keras freshly started.
+
+    Args:
+        path: Of the .keras file.
+        foreign: Whether it is not known to be of this repository's own; seconds longer.
 
     Raises:
         UserError: If the file is missing or is no such model.
     """
-    start()
     if not path.exists():
         raise UserError(f"{path}: not found; run `dvc repro`, which makes it")
+    if foreign:
+        vet(path)
+    start()
     return read(path)
 
 
-def read(path: Path) -> "keras.Model":
+def read(path: Path, foreign: bool = False) -> "keras.Model":
     """Loads a model in safe mode, that is, runs no code that the file might carry; it is scanned before.
 
     Unlike `load`, it leaves seeds and the numbering of layers as they are: a network may be built around it.
+
+    Args:
+        path: Of the .keras file.
+        foreign: Whether it is not known to be of this repository's own; seconds longer.
 
     Raises:
         UserError: If the file is no such model.
     """
     import keras
 
+    if foreign:
+        vet(path)
     scan(path)
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -143,7 +183,38 @@ def read(path: Path) -> "keras.Model":
         return model
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: expected a Keras model that loads in safe mode, found: {reason}") from None
+        raise UserError(f"{path}: expected {SAFE}, found: {reason}") from None
+
+
+def vet(path: Path) -> None:
+    """Checks that a model can be loaded, in a process whose memory and time are limited; once for a content.
+
+    Raises:
+        UserError: If it cannot, or would not end, or needs more than a model of its size.
+        ModuleNotFoundError: If what loads a model is not installed, which is not the model's fault.
+    """
+    for name in ("keras", "tensorflow", "h5py"):
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    digest = sha256(path)
+    if digest in _known:
+        return
+    reason = confined.run("src.engine", "try_out", path)
+    if reason:
+        known = reason.startswith(f"{path}: expected ")
+        raise UserError(reason if known else f"{path}: expected {SAFE}, found: {reason}")
+    _known.add(digest)
+
+
+def try_out(path: Path) -> None:
+    """Loads a model within limits: what `vet` does in a process of its own."""
+    memory = MEMORY + MEMORY_RATIO * path.stat().st_size
+    confined.limit(memory, SECONDS)
+    scan(path)  # before Keras: reading HDF5 alone can end a process
+    confined.lift()
+    start()
+    confined.limit(memory, SECONDS)
+    read(path)
 
 
 def save(model: "keras.Model", path: Path) -> None:
@@ -170,6 +241,7 @@ def save(model: "keras.Model", path: Path) -> None:
                 if name == "config.json":
                     content = _numbered(content)
                 target.writestr(zipfile.ZipInfo(name), content)
+    _known.add(sha256(path))
 
 
 def _numbered(config: bytes) -> bytes:

@@ -119,7 +119,9 @@ class Fit(Section):
     loss: Named | None = None  # of Keras, with arguments such as label_smoothing; None: the objective's
     metrics: list[Named] = []  # of Keras, beside the objective's
     class_weight: Literal["balanced"] | dict[str, float] | None = None
-    augment: list[Annotated[dict[str, dict[str, Any]], Field(min_length=1)]] = []  # src/augmentation.py
+    augment: list[
+        Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    ] = []  # of training/augmentation.py
     fine_tune: FineTune | None = None
     early_stopping: EarlyStopping | None = EarlyStopping()
     checkpoint_every: CheckpointEvery = CheckpointEvery()  # a killed training goes on there, byte for byte

@@ -40,7 +40,7 @@ def draw_layers(records: list[dict[str, Any]]) -> "Figure":
     """Draws what the doctor saw in each layer over the epochs, the first one dark, the last one light.
 
     Args:
-        records: As src/diagnosis.py has them.
+        records: As src/training/diagnosis.py has them.
     """
     import matplotlib
     from matplotlib.figure import Figure

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from src import command
-from src.bucket import ENDPOINTS
 from src.errors import UserError
+from src.s3.bucket import ENDPOINTS
 
 NAME = "s3"
 URL = "DVC_REMOTE_URL"

@@ -19,6 +19,7 @@ from typing import Any
 
 from src.errors import UserError
 
+SAFE = "a Keras model that loads in safe mode"
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = {CONFIG, "metadata.json", WEIGHTS}
 LARGEST = 64 << 20  # bytes of config.json
@@ -72,7 +73,7 @@ def scan(path: Path) -> None:
     except (ValueError, RecursionError, OSError) as error:
         reason = f"what cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
     if reason:
-        raise UserError(f"{path}: expected a Keras model that loads in safe mode, found: {reason}")
+        raise UserError(f"{path}: expected {SAFE}, found: {reason}")
 
 
 def _reasons(archive: zipfile.ZipFile, size: int) -> Iterator[str]:
@@ -96,7 +97,11 @@ def _reasons(archive: zipfile.ZipFile, size: int) -> Iterator[str]:
     if archive.getinfo(CONFIG).file_size > LARGEST:
         yield f"{CONFIG} of {archive.getinfo(CONFIG).file_size:,} bytes"
     yield from _classes(json.loads(archive.read(CONFIG)))
-    yield from _weights(archive.read(WEIGHTS))
+    content = archive.read(WEIGHTS)
+    try:
+        yield from _weights(content)
+    except Exception as error:  # of damaged HDF5, h5py raises nearly anything
+        yield f"what cannot be read in {WEIGHTS} ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 def _classes(config: Any) -> Iterator[str]:

@@ -72,9 +72,17 @@ def one_example(model: "keras.Model", inputs: np.ndarray) -> Callable[[], Any]:
 
 
 def one_example_onnx(path: Path, inputs: np.ndarray) -> Callable[[], Any]:
-    """Returns a call of an ONNX model with one example."""
+    """Returns a call of an ONNX model with one example.
+
+    Raises:
+        UserError: If it is none.
+    """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its classes have no other common one
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: expected what ONNX Runtime loads, found: {reason}") from None
     feed = {session.get_inputs()[0].name: np.ascontiguousarray(inputs[:1])}
     return lambda: session.run(None, feed)

@@ -217,7 +217,7 @@ def _read(options: Options) -> "keras.Model":
     if options.weights not in ("imagenet", None):
         raise UserError(f"model.weights: found {options.weights!r}, expected none: {path} has its own")
     try:
-        model = engine.read(path)
+        model = engine.read(path, foreign=True)
     except UserError as error:
         raise UserError(f"model.backbone: {error}") from None
     return keras.Model(model.inputs[0], _features(model, options.cut, path), name=NAME)

@@ -1,7 +1,8 @@
-"""The model stays affordable: size of its file, number of parameters, and latency beside the baseline's.
+"""The model stays affordable: size of its files, number of parameters, and latency beside the baseline's.
 
 Seconds depend on the machine, so latency is a ratio: both models answer single examples in turn, on the same
-machine, in the same run.
+machine, in the same run, as ONNX Runtime runs them. So is the size of what is published, to stop a model that
+grows a little with each merge request before it reaches `megabytes`.
 """
 
 from typing import Annotated, Any
@@ -23,29 +24,32 @@ class Options(Section):
     megabytes: Positive | None = None  # of src/models/model.keras, in millions of bytes
     parameters: Annotated[int, Field(ge=1)] | None = None
     latency: Positive | None = 2.0  # as a ratio to the baseline's
+    size: Positive | None = None  # of model.keras and model.onnx together, as a ratio to the baseline's
     confidence: Confidence = 0.95  # of the ratio
 
 
-STRICTER = {"megabytes": lower, "parameters": lower, "latency": lower, "confidence": max}
+STRICTER = {"megabytes": lower, "parameters": lower, "latency": lower, "size": lower, "confidence": max}
 
 
 def judge(evidence: Evidence, options: Options) -> Verdict:
-    """Holds each of the three against its limit; the worst answer is the gate's."""
+    """Holds each of the four against its limit; the worst answer is the gate's."""
     rows = []
     if options.megabytes is not None:
         rows.append(_exact("megabytes", evidence.candidate.size / 1e6, options.megabytes))
     if options.parameters is not None:
         rows.append(_exact("parameters", evidence.candidate.parameters, options.parameters))
-    unmeasured = None
-    if options.latency is not None:
-        if evidence.latency is None:
-            unmeasured = evidence.without_baseline()
-        else:
-            rows.append(_latency(evidence.latency, options.latency, options.confidence))
+    if options.latency is not None and evidence.latency is not None:
+        rows.append(_latency(evidence.latency, options.latency, options.confidence))
+    if options.size is not None and evidence.sizes is not None:
+        rows.append(_size(*evidence.sizes, options.size))
+    measured = {row["budget"] for row in rows}
+    wanted = [name for name in ("latency", "size") if getattr(options, name) is not None]
+    missing = [name for name in wanted if name not in measured]
+    unmeasured = evidence.without_baseline() if missing else None
     answer = worst(*(row["verdict"] for row in rows), unmeasured.verdict if unmeasured else "pass")
     reason = " ".join(_sentence(row, evidence.engine) for row in rows)
     if unmeasured:
-        reason += f"{' ' if reason else ''}Latency: {unmeasured.reason}"
+        reason += f"{' ' if reason else ''}{' and '.join(missing).capitalize()}: {unmeasured.reason}"
     told: dict[str, Any] = next((row for row in reversed(rows) if row["verdict"] == answer), {})
     return Verdict(
         answer,
@@ -66,6 +70,14 @@ def _exact(name: str, value: float, limit: float) -> dict[str, Any]:
         "verdict": "pass" if value <= limit else "fail",
         "estimate": value,
         "limit": limit,
+    }
+
+
+def _size(candidate: int, baseline: int, limit: float) -> dict[str, Any]:
+    return {
+        **_exact("size", candidate / baseline, limit),
+        "megabytes": round(candidate / 1e6, 3),
+        "baseline_megabytes": round(baseline / 1e6, 3),
     }
 
 
@@ -104,6 +116,11 @@ def _sentence(row: dict[str, Any], engine: str) -> str:
         return f"{row['estimate']:,} parameters, {limit}."
     if row["budget"] == "megabytes":
         return f"{row['estimate']:.2f} MB, {limit}."
+    if row["budget"] == "size":
+        return (
+            f"{row['megabytes']} MB are published, {row['estimate']:.2f} times the baseline's "
+            f"{row['baseline_megabytes']} MB, {limit}."
+        )
     noisy = ": too noisy to tell" if row["verdict"] == "not enough data" else ""
     return (
         f"{row['milliseconds']} ms for one example by {engine}, {row['estimate']:.2f} times the baseline's "

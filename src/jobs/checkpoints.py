@@ -5,11 +5,11 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from src import checkpoint
-from src.bucket import AwayError, ChangedError
-from src.download import download
 from src.errors import UserError
 from src.jobs.lease import Lease
+from src.s3.bucket import AwayError, ChangedError
+from src.s3.download import download
+from src.training import checkpoint
 
 TRIES = 3
 

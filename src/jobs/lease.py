@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from src.bucket import Bucket, ChangedError, Object
 from src.errors import UserError
+from src.s3.bucket import Bucket, ChangedError, Object
 
 SHARE = 3  # renewals in the time after which it expires
 TRIES = 3  # of a renewal that the store calls a conflict though nobody else has written

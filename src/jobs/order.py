@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from src import params, schema
-from src.bucket import Location
 from src.errors import UserError, nearest
+from src.s3.bucket import Location
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"

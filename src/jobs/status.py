@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from src.bucket import Bucket, ChangedError
 from src.jobs.lease import Lease
+from src.s3.bucket import Bucket, ChangedError
 
 OVER = ("done", "failed")
 

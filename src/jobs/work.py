@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 from ruamel.yaml import YAML
 
 from src import params
-from src.bucket import AwayError, Bucket, Location
-from src.download import download, download_all
 from src.errors import UserError
 from src.files import read_json
 from src.jobs import order as orders
@@ -19,6 +17,8 @@ from src.jobs import stages
 from src.jobs.checkpoints import Checkpoints
 from src.jobs.lease import Lease
 from src.jobs.status import Status
+from src.s3.bucket import AwayError, Bucket, Location
+from src.s3.download import download, download_all
 
 Answer = TypeVar("Answer")
 

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from src import entries
-from src.bucket import AwayError, Bucket, Location
 from src.errors import UserError
 from src.files import alone
 from src.jobs import lease as leases
@@ -21,6 +19,8 @@ from src.jobs import status as statuses
 from src.jobs.order import ID
 from src.jobs.stages import Stopped
 from src.jobs.work import CHECKPOINT, Work, beside
+from src.s3 import entries
+from src.s3.bucket import AwayError, Bucket, Location
 
 FOLDER = Path("build/jobs")
 OTHERS = (".status.json", ".lease.json")  # what lies beside job files and is called as they are

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from src import git, lock
+from src.checksums import SUMS, checksums
 from src.errors import UserError
 from src.files import replacing, sha256
 from src.lock.objects import AbsentError, fetch, md5
@@ -235,10 +236,9 @@ def _published(folder: Path | None) -> Path | None:
     for path in NEEDED:
         if not (given / Path(path).name).is_file():
             raise UserError(f"{given}: has no {Path(path).name}, expected the folder of a published model")
-    sums = given / "SHA256SUMS"
-    for line in sums.read_text().splitlines() if sums.exists() else []:
-        expected, name = line.split(maxsplit=1)
-        file = given / name.lstrip("*")
+    sums = checksums(given) if (given / SUMS).exists() else {}
+    for name, expected in sums.items():
+        file = given / name
         if file.name in {Path(path).name for path in NEEDED + SHOWN} and sha256(file) != expected:
-            raise UserError(f"{file}: found another SHA-256 than SHA256SUMS names, expected {expected}")
+            raise UserError(f"{file}: found another SHA-256 than {SUMS} names, expected {expected}")
     return given

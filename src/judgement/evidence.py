@@ -92,6 +92,7 @@ class Evidence:
         widen: the confidence that a verdict must use, of the one that was asked for.
         latency: (rounds, 2) seconds for one example, candidate and baseline side by side, or None.
         engine: what the latency was measured with.
+        sizes: bytes of what is published of candidate and baseline, model.keras and model.onnx; or None.
         fingerprint: of encoded inputs: (examples,) uint64, few bits different where inputs look alike; None
             for tasks that have none.
     """
@@ -109,7 +110,8 @@ class Evidence:
     uncounted: str = ""
     widen: Callable[[float], float] = lambda confidence: confidence
     latency: np.ndarray | None = None
-    engine: str = "Keras"
+    engine: str = "ONNX Runtime"
+    sizes: tuple[int, int] | None = None
     fingerprint: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property

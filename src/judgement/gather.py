@@ -1,13 +1,14 @@
 """Gathers the evidence for the gates: both models are scored here, side by side on the same test examples."""
 
-import importlib.util
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src import engine, params, prepared, scoring
+from src import conversion, engine, params, prepared, scoring
 from src.errors import UserError
 from src.files import read_json, sha256
 from src.judgement import baseline, limits, looks
@@ -68,7 +69,7 @@ def gather(
     excused = False
     if chosen.folder:
         try:
-            found |= look_at_baseline(network, chosen.folder, splits["test"], data)
+            found |= look_at_baseline(network, chosen, splits["test"], data)
         except UserError as error:
             excused = bool(settled.override)
             found |= {"missing": str(error), "broken": not excused}
@@ -100,24 +101,30 @@ def widening(declared: dict[str, Any], count: int | None) -> Callable[[float], f
 
 
 def look_at_baseline(
-    network: Any, folder: Path, test: prepared.Split, data: dict[str, Any]
+    network: Any, chosen: baseline.Baseline, test: prepared.Split, data: dict[str, Any]
 ) -> dict[str, Any]:
     """Scores the baseline beside the candidate; returns the parts of the evidence that this makes.
+
+    One that is no commit's, but a folder that somebody names, is foreign (src/engine.py).
 
     Raises:
         UserError: If it cannot be loaded, or answers another question.
     """
+    folder = chosen.folder
+    assert folder
     check_comparable(folder, data)
     path = folder / "model.keras"
-    model = engine.load(path)
-    baseline = score(model, path, test, data["names"])
-    seconds, measured_by = time_both(network, model, folder, test.inputs)
+    identical = sha256(path) == sha256(MODELS / "model.keras")
+    model = engine.load(path, foreign=chosen.revision is None and not identical)
+    scored = score(model, path, test, data["names"])
+    seconds, measured_by, sizes = measure_both([(MODELS, network), (folder, model)], test.inputs)
     return {
-        "baseline": baseline,
-        "identical": sha256(path) == sha256(MODELS / "model.keras"),
+        "baseline": scored,
+        "identical": identical,
         "missing": "",
         "latency": seconds,
         "engine": measured_by,
+        "sizes": sizes,
     }
 
 
@@ -157,12 +164,39 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 160 else text[:157] + "…"
 
 
-def time_both(network: Any, other: Any, folder: Path, inputs: np.ndarray) -> tuple[np.ndarray, str]:
-    """Times candidate and baseline side by side, as ONNX where both have such a file."""
-    paths = [MODELS / "model.onnx", folder / "model.onnx"]
-    if all(path.exists() for path in paths) and importlib.util.find_spec("onnxruntime"):
-        return scoring.latencies(*(scoring.one_example_onnx(path, inputs) for path in paths)), "ONNX Runtime"
-    return scoring.latencies(*(scoring.one_example(model, inputs) for model in (network, other))), "Keras"
+def measure_both(
+    models: list[tuple[Path, Any]], inputs: np.ndarray
+) -> tuple[np.ndarray, str, tuple[int, int]]:
+    """Times candidate and baseline side by side, as ONNX, and weighs what of them is published.
+
+    One that has no model.onnx, as the baseline of a commit, is made one here. Where that fails for either,
+    both are timed as Keras runs them, and weighed without model.onnx.
+
+    Args:
+        models: The folder of candidate and baseline, and the model loaded.
+        inputs: Encoded examples, of which one is used.
+
+    Returns:
+        (rounds, 2) seconds, what they were measured with, and the bytes of the files of each.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        paths: list[Path] = []
+        for number, (folder, network) in enumerate(models):
+            path = folder / "model.onnx"
+            if not path.exists():
+                path = Path(scratch) / f"{number}.onnx"
+                with suppress(UserError):
+                    conversion.convert(network, path)
+            paths += [path] if path.exists() else []
+        sizes = [(folder / "model.keras").stat().st_size for folder, _ in models]
+        both = len(paths) == len(models)
+        if both:
+            runs = [scoring.one_example_onnx(path, inputs) for path in paths]
+            sizes = [size + path.stat().st_size for size, path in zip(sizes, paths, strict=True)]
+        else:
+            runs = [scoring.one_example(network, inputs) for _, network in models]
+        seconds = scoring.latencies(*runs)
+    return seconds, "ONNX Runtime" if both else "Keras", (sizes[0], sizes[1])
 
 
 def count_looks(data: dict[str, Any], path: Path) -> tuple[int | None, str]:

@@ -5,10 +5,10 @@ The promise of every file here, none of which imports Keras, nor a monitor's own
     Options             a pydantic model: what `monitors: [{NAME: {…}}]` takes, with defaults; no secrets,
                         which are in environment variables
     looks(options)      whether it wants snapshots of the network, which cost the training a moment
-    start(options, run) says that a training begins (src.watching.Run), or goes on; returns an object with
+    start(options, run) says that a training begins (watching.Run), or goes on; returns an object with
         .id                     what names the run there, for a training that goes on after it was killed
         .log(record)            an epoch has ended: its record in history.json
-        .look(epoch, snapshot)  if it `looks`: the network at that moment (src.watching.Snapshot), though not
+        .look(epoch, snapshot)  if it `looks`: the network at that moment (watching.Snapshot), though not
                                 of each epoch where these are short
         .end(status)            the training has `finished`, or has `failed`
 

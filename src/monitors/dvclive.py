@@ -11,7 +11,7 @@ from typing import Any
 
 from src.files import replacing, write_json
 from src.params import Section
-from src.watching import Run
+from src.training.watching import Run
 
 FOLDER = Path("dvclive")
 CURVES = FOLDER / "plots/metrics"

@@ -13,7 +13,7 @@ from typing import Any
 
 from src.errors import UserError
 from src.params import Section
-from src.watching import Run
+from src.training.watching import Run
 
 LONGEST = 250  # characters of a parameter's value, GitLab's limit
 MOST = 100  # parameters in one request

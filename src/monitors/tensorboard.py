@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from src.params import Section
-from src.watching import FOLDER, Run, Snapshot
+from src.training.watching import FOLDER, Run, Snapshot
 
 ROWS = 16  # of sample predictions
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from src.errors import UserError
 from src.params import Section
-from src.watching import FOLDER, Run
+from src.training.watching import FOLDER, Run
 
 QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
 PATIENCE = 4.0  # seconds that a server may take to answer, at the beginning and at the end

@@ -6,6 +6,7 @@ python -m src.predict --text 'What a film!'            sentences
 cat reviews.txt | python -m src.predict -              a sentence, or a row as JSON, in each line; or one file
 python -m src.predict info                             the model's card, metrics and verdict
 python -m src.predict verify                           every checksum; a few test examples predicted again
+python -m src.predict verify --key sluice.pub          and the signature: every byte, by whoever has that key
 python -m src.predict extract FOLDER                   unpacks sluice.pyz
 python -m src.predict serve                            a page to try it, and predictions over HTTP
 
@@ -60,6 +61,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         "--threads", type=positive, default=0, metavar="N", help="at most (default: one a core)"
     )
     parser.add_argument("--keras", action="store_true", help="let Keras compute, which must be installed")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="verify: the public key of who signed")
     server = parser.add_argument_group("serve")
     server.add_argument("--host", default="127.0.0.1", help="to listen on (default: this machine alone)")
     server.add_argument(
@@ -74,6 +76,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     arguments = parser.parse_args(words)
     if not arguments.inputs and not arguments.text:
         parser.error("expected an input; --help shows which there are")
+    if arguments.key and arguments.inputs != ["verify"]:
+        parser.error("--key: is for verify alone")
     return arguments
 
 
@@ -110,7 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
     elif words == ["verify"]:
         from src.predict import verify
 
-        print(verify.verify(source, arguments.threads))
+        print(verify.verify(source, arguments.threads, arguments.key))
     elif words[:1] == ["extract"]:
         from src.predict import extract
 

@@ -15,6 +15,7 @@ from src.predict.inputs import Item
 from src.predict.source import Held, Source
 
 FORMAT = 1  # the newest inference.json that is understood
+OWN = Path("src/models")  # where the stages of the repository write; any other model is foreign
 THRESHOLD = 0.5  # above which one of several classes is predicted
 
 
@@ -179,13 +180,18 @@ def _keras(source: Source, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     from src import engine
 
     content = source.read("model.keras")
-    engine.start()
-    if threads:
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
     with tempfile.TemporaryDirectory() as scratch:  # Keras loads from a path alone
         path = Path(scratch) / "model.keras"
         path.write_bytes(content)
-        model = engine.read(path)
+        try:
+            if source.path.resolve() != OWN.resolve():
+                engine.vet(path)
+            engine.start()
+            if threads:
+                import tensorflow as tf
+
+                tf.config.threading.set_intra_op_parallelism_threads(threads)
+            model = engine.read(path)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), f"{source.path}: model.keras")) from None
     return lambda batch: np.asarray(model.predict_on_batch(batch))

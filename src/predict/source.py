@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from src.checksums import SUMS, parse
 from src.errors import UserError
 
-SUMS = "SHA256SUMS"
 ARCHIVE = "sluice.pyz"
 
 
@@ -30,7 +29,7 @@ class Source:
         if path.is_file():
             try:
                 self.archive = zipfile.ZipFile(path)
-            except (zipfile.BadZipFile, OSError, ValueError):
+            except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
                 raise UserError(
                     f"{path}: expected a {ARCHIVE}, found no whole zip archive: cut short, or another file"
                 ) from None
@@ -88,17 +87,15 @@ class Source:
         """Returns name → SHA-256 as SHA256SUMS says, None if there is none."""
         if not self.has(SUMS):
             return None
-        lines = self.read(SUMS).decode(errors="replace").splitlines()
-        found = [re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line) for line in lines]
-        if not all(found):
-            raise UserError(f"{self.path}: {SUMS}: expected a SHA-256 and a name in each line")
-        return {line[2]: line[1] for line in found if line}
+        return parse(self.read(SUMS), f"{self.path}: {SUMS}")
 
     def differences(self) -> Iterator[str]:
         """Yields, a sentence each, what is not as SHA256SUMS says; reads every file."""
         sums = self.sums() or {}
-        names = {name for name in self.names() if name not in (SUMS, ARCHIVE)}
-        sums.pop(ARCHIVE, None)  # of a bundle that lies beside the archive made of it
+        names = {*self.names()} - {SUMS}
+        if not {ARCHIVE} <= names & sums.keys():  # a bundle may lie without the archive made of it
+            names.discard(ARCHIVE)
+            sums.pop(ARCHIVE, None)
         for name in sorted(names ^ sums.keys()):
             yield f"{name} is {'missing' if name in sums else f'not listed in {SUMS}'}"
         for name in sorted(names & sums.keys()):

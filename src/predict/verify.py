@@ -1,15 +1,22 @@
 """Checks that a model is what was published and predicts what it predicted then."""
 
+from pathlib import Path
+
 import numpy as np
 
-from src import golden
+from src import golden, signature
 from src.errors import BadExampleError, UserError
 from src.predict.predictor import Predictor
 from src.predict.source import Source
 
 
-def verify(source: Source, threads: int = 0) -> str:
-    """Compares every file with its checksum, then predicts the golden examples again.
+def verify(source: Source, threads: int = 0, key: Path | None = None) -> str:
+    """Compares all bytes with the signature, every file with its checksum; predicts golden examples again.
+
+    Args:
+        source: The model.
+        threads: That may compute at once.
+        key: The public key that the model must be signed by; None: any or none.
 
     Returns:
         What was found to be right, in a sentence.
@@ -17,6 +24,7 @@ def verify(source: Source, threads: int = 0) -> str:
     Raises:
         UserError: If anything differs.
     """
+    signed = _check_signature(source, key)
     problems = list(source.differences()) if source.sums() is not None else []
     if problems:
         more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
@@ -25,9 +33,20 @@ def verify(source: Source, threads: int = 0) -> str:
     if source.sums() is None:
         files = "no SHA256SUMS to compare files with"
     if not source.has(golden.NAME):
-        return f"{source.path}: {files}; no {golden.NAME} to predict again"
+        return f"{source.path}: {signed}; {files}; no {golden.NAME} to predict again"
     count, worst = replay(source, threads)
-    return f"{source.path}: {files}; {count} golden examples predict the same (to {worst:.1e})"
+    return f"{source.path}: {signed}; {files}; {count} golden examples predict the same (to {worst:.1e})"
+
+
+def _check_signature(source: Source, key: Path | None) -> str:
+    """Returns what is known of the signature, in a few words."""
+    if key is None:
+        return "signed, by whom --key FILE tells" if signature.is_signed(source.path) else "not signed"
+    if source.archive is not None:
+        signature.verify_archive(source.path, key)
+    else:
+        signature.verify_bundle(source.path, key)
+    return f"signed by {key}"
 
 
 def replay(source: Source, threads: int = 0) -> tuple[int, float]:

@@ -1,10 +1,13 @@
-"""Brings a published model here, whole and verified against its SHA256SUMS, or nothing.
+"""Brings a published model here, whole and verified against its signature and SHA256SUMS, or nothing.
 
 What is fetched: `latest`, the highest version that is no pre-release; a version such as 1.2.0; or an id, of a
 GitLab job with --store gitlab (its artifact), of a job's entry in inference.json with --store s3.
 
 Without --store it comes from the store that the environment names: GITLAB_TOKEN with CI_API_V4_URL and
 CI_PROJECT_ID, PUBLISH_S3, or PUBLISH_FOLDER.
+
+Where the repository has a public key, sluice.pub, or --key names one, only what its owner has signed is
+fetched; --unsigned takes anything.
 
 python -m src.publish.fetch
 python -m src.publish.fetch 1.2.0 --store s3:s3://team/models --to build/fetched
@@ -20,6 +23,7 @@ from src import command, stores
 from src.checksums import SUMS, checksums
 from src.errors import UserError
 from src.plugin import names
+from src.signature import PUBLIC, check_public
 
 LATEST = "latest"
 FETCHED = Path("build/fetched")
@@ -31,8 +35,11 @@ def main() -> None:
     store = choose(arguments.store)
     version = find(arguments.version, store)
     check_target(arguments.to)
-    stores.get(store.module, version, arguments.to, store.options)
-    print(f"{arguments.to}: {version}, {len(checksums(arguments.to)):,} files, exactly as its {SUMS} says")
+    key = find_key(arguments.key, arguments.unsigned)
+    stores.get(store.module, version, arguments.to, store.options, key)
+    signed = f", signed by {key}" if key else ""
+    count = len(checksums(arguments.to))
+    print(f"{arguments.to}: {version}, {count:,} files, exactly as its {SUMS} says{signed}")
 
 
 def parse() -> argparse.Namespace:
@@ -41,7 +48,24 @@ def parse() -> argparse.Namespace:
     parser.add_argument("version", nargs="?", default=LATEST, metavar="latest | VERSION | ID")
     parser.add_argument("--store", metavar="NAME[:WHERE]", help=f"one of {', '.join(names('stores'))}")
     parser.add_argument("--to", type=Path, default=FETCHED, metavar="FOLDER", help=f"instead of {FETCHED}")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--key", type=Path, metavar="FILE", help=f"the public key (default: {PUBLIC}, if there)"
+    )
+    which.add_argument("--unsigned", action="store_true", help="whoever has signed it, or nobody")
     return parser.parse_args()
+
+
+def find_key(given: Path | None, unsigned: bool) -> Path | None:
+    """Returns the public key that what is fetched must be signed by, None if it need not be.
+
+    Raises:
+        UserError: If it is none.
+    """
+    key = given or (PUBLIC if PUBLIC.exists() and not unsigned else None)
+    if key:
+        check_public(key)
+    return key
 
 
 def choose(wanted: str | None) -> stores.Store:

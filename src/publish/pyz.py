@@ -20,9 +20,11 @@ from src import command
 from src.checksums import SUMS, check, checksums, written
 from src.errors import UserError
 from src.files import read_json, replacing, sha256
+from src.signature import NAME as SIGNATURE
 
 BUNDLE = Path("build/bundle")
 ARCHIVE = "sluice.pyz"
+NOT_INSIDE = (ARCHIVE, SIGNATURE)  # the signature of the bundle is no signature of the archive
 ROOT = Path(__file__).parents[2]
 PREDICT = "src.predict"
 DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can hold
@@ -62,6 +64,8 @@ def main() -> None:
         write(collect(BUNDLE), file)
         temporary.chmod(0o755)
     sums = {**checksums(BUNDLE), ARCHIVE: sha256(path)}
+    sums.pop(SIGNATURE, None)  # of what the bundle was
+    (BUNDLE / SIGNATURE).unlink(missing_ok=True)
     with replacing(BUNDLE / SUMS) as temporary:
         temporary.write_text(written(sums))
     print(f"{path}: {path.stat().st_size:,} bytes; `python {path} --help`")
@@ -73,7 +77,7 @@ def collect(bundle: Path) -> dict[str, bytes]:
     Raises:
         UserError: If the bundle has a file of a name that the program needs.
     """
-    files = {name: (bundle / name).read_bytes() for name in checksums(bundle) if name != ARCHIVE}
+    files = {name: (bundle / name).read_bytes() for name in checksums(bundle) if name not in NOT_INSIDE}
     modules = find_modules(read_json(bundle / "inference.json")["task_type"])
     program = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in modules.values()}
     program |= find_data(modules.values())

@@ -31,6 +31,7 @@ from src.checksums import SUMS, check, checksums
 from src.errors import UserError
 from src.files import replacing
 from src.plugin import names, pick
+from src.signature import verify_bundle
 
 PROVENANCE = "provenance.json"
 # https://semver.org/spec/v2.0.0.html, sections 2, 9 and 10
@@ -104,11 +105,18 @@ def holds(store: ModuleType, version: str, options: Any, bundle: Path) -> bool:
         return judged(Path(scratch)) == judged(bundle)
 
 
-def get(store: ModuleType, version: str, folder: Path, options: Any) -> None:
+def get(store: ModuleType, version: str, folder: Path, options: Any, key: Path | None = None) -> None:
     """Downloads a version whole and checks it, or leaves `folder` as it was.
 
+    Args:
+        store: A file of this folder.
+        version: The version, or the id of a job.
+        folder: Where it is to be.
+        options: How to reach the store.
+        key: The public key that it must be signed by; None: any or none.
+
     Raises:
-        UserError: If there is no such version, or it is not exactly what SHA256SUMS says.
+        UserError: If there is no such version, it is not what SHA256SUMS says, or not what was signed.
     """
     if folder.is_file():
         raise UserError(f"{folder}: expected a folder or nothing there, found a file")
@@ -123,3 +131,5 @@ def get(store: ModuleType, version: str, folder: Path, options: Any) -> None:
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             store.download(version, name, temporary / name, options)
         check(temporary)
+        if key:
+            verify_bundle(temporary, key, version)

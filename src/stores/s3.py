@@ -27,16 +27,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from src import command, entries
-from src.bucket import Bucket, ChangedError, Location, Object
+from src import command
 from src.checksums import SUMS
-from src.download import download as download_file
-from src.download import download_all
 from src.errors import UserError
 from src.files import read_json
-from src.published import FORMAT, PUBLISHED, VERSIONS, folders, record, refuse_used
+from src.s3 import entries
+from src.s3.bucket import Bucket, ChangedError, Location, Object
+from src.s3.download import download as download_file
+from src.s3.download import download_all
+from src.s3.published import FORMAT, PUBLISHED, VERSIONS, folders, record, refuse_used
+from src.s3.upload import keys_of, upload_files
 from src.stores import PROVENANCE, SEMANTIC, judged
-from src.upload import keys_of, upload_files
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A few fixed training examples, the probe, go through the network and back before the first step and at the end
 of epochs, so seldom that they are a small part of all examples that do. Nothing is changed by it: not a
-weight, not a statistic, not a random number. The rules are in src/diagnosis.py.
+weight, not a statistic, not a random number. The rules are in src/training/diagnosis.py.
 
 out:  src/models/diagnosis.json: `verdicts`, `facts` and `records`
 """
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from src import engine
-from src.checkpoint import Progress
-from src.diagnosis import Verdict, broken_sentence, diagnose, kernel_ridge
 from src.files import write_json
 from src.params import Fit
 from src.prepared import Batches
+from src.training.checkpoint import Progress
+from src.training.diagnosis import Verdict, broken_sentence, diagnose, kernel_ridge
 
 if TYPE_CHECKING:
     import keras
@@ -114,7 +114,7 @@ def finding(progress: Progress) -> str:
 
 
 def learn_facts(model: "keras.Model", probe: "Probe", batches: Batches) -> dict[str, Any]:
-    """Returns what the training data lets one expect, as src/diagnosis.py has it.
+    """Returns what the training data lets one expect, as src/training/diagnosis.py has it.
 
     Args:
         model: The compiled network.
@@ -174,7 +174,7 @@ class Probe:
         self.overflown: set[str] = set()  # the layers whose outputs were infinite or no number
 
     def examine(self) -> dict[str, Any]:
-        """Returns `loss` and `layers` of a record, as src/diagnosis.py has them."""
+        """Returns `loss` and `layers` of a record, as src/training/diagnosis.py has them."""
         import tensorflow as tf
 
         trained = [variable.path for variable in self.model.trainable_variables]

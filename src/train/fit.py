@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from src import augmentation, checkpoint, command, engine, params, prepared, watching
+from src import command, engine, params, prepared
 from src.errors import UserError
 from src.files import alone, read_json, replacing, write_json
 from src.network import Input
 from src.plugin import pick
 from src.train import batch_size, compiling
 from src.train.doctor import Doctor, finding
+from src.training import augmentation, checkpoint, watching
 
 if TYPE_CHECKING:
     import keras

@@ -2,7 +2,7 @@
 
 in:   jobs/<id>.json, the dataset that it names
 out:  jobs/<id>.status.json (queued, running with epoch and metrics, failed with the reason, done),
-      jobs/<id>.log, models/<id>/… and the entry <id> in inference.json (src/entries.py)
+      jobs/<id>.log, models/<id>/… and the entry <id> in inference.json (src/s3/entries.py)
 
 A job file; what `params` leaves out, the recipe says:
 
@@ -30,9 +30,9 @@ python -m src.train.job --watch s3://bucket/jobs/      # one after the other, un
 import argparse
 
 from src import command
-from src.bucket import Bucket, Location
 from src.jobs.stages import Stopped, stoppable
 from src.jobs.worker import Worker
+from src.s3.bucket import Bucket, Location
 
 
 def main() -> None:

@@ -197,7 +197,7 @@ class Search:
         self._tell(bar)
         if error:
             self.failed.append(error)
-        if len(self.failed) == FAILURES == len(self.study.finished()):
+        if len(self.failed) >= FAILURES and all("error" in each.user_attrs for each in self.study.finished()):
             raise UserError(f"the first {FAILURES} trials have all failed: {self.failed[0]}")
 
     def _tell(self, bar: Any) -> None:

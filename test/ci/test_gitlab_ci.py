@@ -41,7 +41,7 @@ ENVIRONMENT = {
     "DVC_NO_ANALYTICS": "true",
 }
 SMALL: dict[str, Any] = {
-    "data.sample": 3000,
+    "data.path": "datasets/some",
     "model.filters": [16, 32],
     "model.dropout": 0.0,
     "fit.epochs": 4,
@@ -61,7 +61,11 @@ MERGE_REQUEST = {
     "CI_MERGE_REQUEST_IID": "7",
     "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
 }
-FEW_TESTS = {"PYTEST_ADDOPTS": "-k test_params"}  # `check` is the same everywhere; one pipeline runs it whole
+PUBLISHED = {"check": True, "model": True, "gate": True, "publish": True}
+TRAIN, TEST = 300, 200  # examples of each class
+# `make check` has run all of them before: one pipeline runs those of networks, the others those of images.
+TESTS_OF_NETWORKS = {"PYTEST_ADDOPTS": "--ignore-glob=*/unit/test_[!c]*"}
+FEW_TESTS = {"PYTEST_ADDOPTS": "--ignore-glob=*/unit/test_[!i]*"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.remote = folder.with_name("project.git")
-        listed = self._run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+        listed = self.run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
         for name in listed.split("\0"):
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -108,12 +112,12 @@ class Project:
         self.git("remote", "add", "gcl-origin", "git@gitlab.example.com:group/project.git")
 
     def git(self, *arguments: str) -> str:
-        return self._run("git", *arguments)
+        return self.run("git", *arguments)
 
     def dvc(self, *arguments: str) -> str:
-        return self._run("dvc", *arguments)
+        return self.run("dvc", *arguments)
 
-    def _run(self, *command: str, cwd: Path | None = None) -> str:
+    def run(self, *command: str, cwd: Path | None = None) -> str:
         result = subprocess.run(
             command, cwd=cwd or self.folder, env=ENVIRONMENT, capture_output=True, text=True
         )
@@ -190,6 +194,15 @@ def timed(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) ->
         print(f" {time.monotonic() - started:.0f} s", end="", flush=True)
 
 
+def write_images(folder: Path, **counts: int) -> None:
+    """Writes a part of the images that come along: so many of each class of a split."""
+    folder.mkdir()
+    shutil.copyfile(ROOT / "datasets/fashion/README.md", folder / "README.md")
+    for split, count in counts.items():
+        images = pd.read_parquet(ROOT / f"datasets/fashion/{split}.parquet")
+        images.groupby("label").head(count).to_parquet(folder / f"{split}.parquet")
+
+
 @pytest.fixture(scope="module")
 def fork() -> Project:
     """A fresh fork: one commit, no model, no remote for DVC."""
@@ -199,6 +212,7 @@ def fork() -> Project:
     (project.folder / "dvc.lock").unlink(missing_ok=True)
     for file in (project.folder / "src/models").glob("*.json"):
         file.unlink()
+    write_images(project.folder / "datasets/some", train=TRAIN, test=TEST)
     project.edit(SMALL)
     project.commit("Begin")
     project.git("remote", "set-head", "origin", "main")
@@ -229,13 +243,16 @@ def start(project: Project) -> Callable[..., Project]:
 
 def test_a_fresh_fork_trains_on_the_runner_and_publishes(fork: Project) -> None:
     pipeline = fork.pipeline("fork", {**BRANCH, **FEW_TESTS})
-    assert pipeline.jobs == {"check": True, "model": True, "gate": True, "publish": True}, pipeline.log
+    assert pipeline.jobs == {**PUBLISHED, "pages": True}, pipeline.log
     assert pipeline.verdict["baseline"]["source"] == "none"
     assert (pipeline.published() / "model.keras").exists()
+    page = pipeline.artifacts / "pages/build/site"
+    assert sha256(page / "model.onnx") == sha256(pipeline.published() / "model.onnx")
+    assert (page / "index.html").exists()
 
 
 def test_a_better_model_passes(start: Callable[..., Project]) -> None:
-    pipeline = start("better", fit__epochs=10).merge_request("better", {})
+    pipeline = start("better", fit__epochs=10).merge_request("better", TESTS_OF_NETWORKS)
     assert pipeline.jobs == {"check": True, "model": True, "gate": True}, pipeline.log
     assert pipeline.verdict["verdict"] == "pass"
     assert pipeline.verdict["baseline"]["source"] == "merge base"
@@ -280,10 +297,7 @@ def test_forged_results_do_not_pass(start: Callable[..., Project], model: str, e
 
 
 def test_a_small_test_set_is_not_enough(project: Project, start: Callable[..., Project]) -> None:
-    few = project.folder / "datasets/few"
-    shutil.copytree(ROOT / "datasets/fashion", few)
-    images = pd.read_parquet(few / "test.parquet")
-    images.groupby("label").head(3).to_parquet(few / "test.parquet")
+    write_images(project.folder / "datasets/few", train=TRAIN, test=3)
     pipeline = start("few", data__path="datasets/few").merge_request("few")
     assert pipeline.jobs == {"check": True, "model": True, "gate": False}, pipeline.log
     assert pipeline.verdict["verdict"] == "not enough data"
@@ -295,17 +309,24 @@ def test_the_default_branch_publishes_what_the_gate_judged(project: Project) -> 
     project.git("push", "--quiet", "origin", "main")
     store = {"PUBLISH_FOLDER": str(LOGS / "published")}
     pipeline = project.pipeline("default-branch", {**BRANCH, **FEW_TESTS, **store})
-    assert pipeline.jobs == {"check": True, "model": True, "gate": True, "publish": True}, pipeline.log
+    assert pipeline.jobs == {**PUBLISHED, "pages": True}, pipeline.log
     judged = pipeline.verdict["files"]["src/models/model.keras"]
     assert sha256(pipeline.published() / "model.keras") == judged
     assert sha256(LOGS / "published/0.0.1/model.keras") == judged
 
 
-def test_a_tag_publishes(project: Project) -> None:
+def test_a_tag_publishes_a_signed_model(project: Project) -> None:
+    key = LOGS / "key.pem"
+    project.run(sys.executable, "-m", "src.publish.key", str(key))
+    project.commit("The public key")
     project.git("tag", "v1.0.0", "main")
     tag = {"CI_COMMIT_TAG": "v1.0.0", "CI_COMMIT_REF_NAME": "v1.0.0", **BRANCH}
-    store = {"PUBLISH_FOLDER": str(LOGS / "published")}
+    store = {"PUBLISH_FOLDER": str(LOGS / "published"), "SLUICE_SIGNING_KEY": str(key)}
     pipeline = project.pipeline("tag", {**tag, **FEW_TESTS, **store}, without=("CI_COMMIT_BRANCH",))
-    assert pipeline.jobs == {"check": True, "model": True, "gate": True, "publish": True}, pipeline.log
+    assert pipeline.jobs == PUBLISHED, pipeline.log
     inference = json.loads((LOGS / "published/1.0.0/inference.json").read_text())
     assert inference["commit"] == project.git("rev-parse", "main").strip()
+    fetch = (sys.executable, "-m", "src.publish.fetch", "1.0.0", "--store", f"folder:{LOGS / 'published'}")
+    assert "signed" in project.run(*fetch, "--to", str(LOGS / "fetched"))
+    with pytest.raises(AssertionError, match="is not signed"):  # the model that went out before
+        project.run(*fetch[:3], "0.0.1", *fetch[4:], "--to", str(LOGS / "fetched"))

@@ -14,9 +14,9 @@ from PIL import Image
 from s3_server import BUCKET, S3Server  # type: ignore[import-not-found]
 
 from src import gitlab_api
-from src.bucket import Bucket
 from src.files import sha256
 from src.publish import bundle
+from src.s3.bucket import Bucket
 
 GATE: dict[str, Any] = {
     "verdict": "pass",

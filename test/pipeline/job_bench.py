@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from src.bucket import Bucket
+from src.s3.bucket import Bucket
 
 TIME = 240  # seconds for something to come about on a busy machine
 ROOT = Path(__file__).parents[2]

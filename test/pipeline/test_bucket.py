@@ -9,11 +9,11 @@ from threading import Timer
 import pytest
 from cutting_proxy import CuttingProxy  # type: ignore[import-not-found]
 
-from src.bucket import PART, AwayError, Bucket, ChangedError, Location, Object
-from src.download import download, download_all
 from src.errors import UserError
 from src.files import sha256
-from src.upload import upload_all
+from src.s3.bucket import PART, AwayError, Bucket, ChangedError, Location, Object
+from src.s3.download import download, download_all
+from src.s3.upload import upload_all
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_download_that_was_cut_off_goes_on(bucket, large, tmp_path, monkeypatc
 def test_a_file_that_changes_between_two_attempts_is_downloaded_anew(bucket, large, tmp_path, monkeypatch):
     bucket.upload(large, "large.bin")
     with monkeypatch.context() as patch:
-        patch.setattr("src.download._verify", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("src.s3.download._verify", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             download(bucket, "large.bin", tmp_path / "back.bin")
     large.write_bytes(os.urandom(3 * PART + 17))
@@ -125,7 +125,7 @@ def test_a_large_file_that_is_there_already_does_not_come_again(bucket, large, t
 
 def test_what_other_programs_put_there_comes_too(bucket, tmp_path, monkeypatch):
     """Markers of folders, empty files, names with any character, more files than one page of a listing."""
-    monkeypatch.setattr("src.bucket.PAGE", 3)
+    monkeypatch.setattr("src.s3.bucket.PAGE", 3)
     names = {"empty.txt": b"", "of days/line\nbreak \t\"<&>' é.txt": b"x", "a+b %2F?#.txt": b"y"}
     names |= {f"many/{number}.txt": b"z" for number in range(10)}
     for key in ("photos/of days/", "photos2/not here.txt"):
@@ -211,7 +211,7 @@ def test_what_was_to_be_replaced_and_is_gone_has_changed(bucket):
 
 
 def test_a_store_that_does_not_answer_is_away(bucket, monkeypatch):
-    monkeypatch.setattr("src.bucket.ATTEMPTS", 1)
+    monkeypatch.setattr("src.s3.bucket.ATTEMPTS", 1)
     with pytest.raises(AwayError, match="the store does not answer"):
         Bucket("team", "http://127.0.0.1:9").read("a.json")
 

@@ -12,7 +12,7 @@ from dvc.repo import Repo
 from s3_server import BUCKET, S3Server  # type: ignore[import-not-found]
 
 from src import remote
-from src.bucket import Bucket
+from src.s3.bucket import Bucket
 
 PREFIX = "dvc-remote"
 PIPELINE = """\

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from src import entries
-from src.bucket import Bucket
 from src.errors import UserError
+from src.s3 import entries
+from src.s3.bucket import Bucket
 
 CREATED = "2026-01-02T03:04:05+00:00"
 IMAGE: dict[str, Any] = {
@@ -228,8 +228,8 @@ def test_what_the_store_refuses_is_one_sentence(s3, bucket, results, monkeypatch
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from src import entries
-from src.bucket import Bucket
+from src.s3 import entries
+from src.s3.bucket import Bucket
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 entries.publish(Bucket("team"), "job-1", Path(sys.argv[1]), "now", check=die)
 """

@@ -9,9 +9,10 @@ import pytest
 from ruamel.yaml import YAML
 from tokenizers import Tokenizer
 
-from src import engine, entries
-from src.download import download
+from src import engine
 from src.evaluate import report, score
+from src.s3 import entries
+from src.s3.download import download
 from src.train import fit, prepare
 
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 
-from src import engine, objectives
+from src import conversion, engine, objectives
 from src.architectures import cnn
 from src.errors import UserError
 from src.evaluate import export
@@ -87,13 +87,13 @@ def test_neither_names_nor_the_order_of_nodes_change_the_bytes(prepared):
     names = {name for node in model.graph.node for name in [*node.input, *node.output]}
     names |= {value.name for value in [*model.graph.input, *model.graph.output]}
     other = {name: f"x{number}" for number, name in enumerate(sorted(names))}
-    export._rename(model.graph, {"": "", **other})
-    export._replace(model.graph.node, list(model.graph.node)[::-1])
-    export._replace(model.graph.initializer, list(model.graph.initializer)[::-1])
+    conversion._rename(model.graph, {"": "", **other})
+    conversion._replace(model.graph.node, list(model.graph.node)[::-1])
+    conversion._replace(model.graph.initializer, list(model.graph.initializer)[::-1])
     model.graph.doc_string = "exported on a Sunday"
     model.metadata_props.add(key="date", value="Sunday")
     assert model.SerializeToString(deterministic=True) != expected
-    export.normalise(model)
+    conversion.normalise(model)
     assert model.SerializeToString(deterministic=True) == expected
 
 
@@ -109,7 +109,7 @@ def test_a_recurrent_network_with_graphs_inside_its_nodes_is_exported_the_same_w
     exported = []
     for _ in range(2):
         model = engine.load(export.KERAS)
-        export.convert(model, Path("model.onnx"))
+        conversion.convert(model, Path("model.onnx"))
         exported.append(sha256("model.onnx"))
     assert exported[0] == exported[1]
     for length in (6, 2):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from src import entries
 from src.checksums import SUMS
 from src.publish import fetch
+from src.s3 import entries
 from src.stores import folder, gitlab
 from src.stores import s3 as bucket_store
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from src import command, engine
-from src.evaluate import gate, report, score
+from src.evaluate import export, gate, report, score
 from src.files import read_json, sha256, write_json
 from src.judgement import verdict
 from src.train import fit, prepare
@@ -25,7 +25,7 @@ GATES = {
     "slices": {"limit": 0.3},
     "flips": {"limit": 0.2},
     "calibration": {"limit": 0.6},
-    "budget": {"megabytes": 1, "latency": 20.0},
+    "budget": {"megabytes": 1, "latency": 20.0, "size": 1.1},
     "data": {"near_duplicates": 0.2},
     "looks": {},
 }
@@ -46,7 +46,7 @@ def project(tmp_path_factory, write_photos, write_params) -> Iterator[Path]:
     try:
         write_photos(folder / "photos", 200, suffixes=("png",))
         write_params(gates=GATES, data={"test": 0.45, "validation": 0.1}, fit={"epochs": 4})
-        for stage in (prepare, fit, score, report):
+        for stage in (prepare, fit, score, export, report):
             stage.main()
         shutil.copytree("src/models", "baseline")
         shutil.copytree("src/models", "original")
@@ -200,6 +200,39 @@ def test_a_file_or_link_that_no_stage_made_is_not_published(fresh, run):
     assert sorted(result["files"]) == made
     for name in ("run-me.sh", "secrets"):
         assert f"src/models/{name} was made by no stage of dvc.lock." in result["contradictions"]
+
+
+def test_a_baseline_without_onnx_is_compared_as_onnx_all_the_same(fresh, run):
+    Path("baseline/model.onnx").unlink()
+    code, result = run("--baseline", "baseline")
+    assert code == 0, result
+    reason = named(result, "budget")["reason"]
+    assert " ms for one example by ONNX Runtime, " in reason
+    assert "1.00 times the baseline's" in reason
+    assert not Path("baseline/model.onnx").exists()
+
+
+def published(folder: str) -> int:
+    return sum(Path(folder, name).stat().st_size for name in ("model.keras", "model.onnx"))
+
+
+def test_a_model_that_became_too_large_is_stopped(fresh, run):
+    import onnx
+
+    larger = onnx.load("src/models/model.onnx")
+    larger.doc_string = "x" * published("baseline")
+    onnx.save(larger, "src/models/model.onnx")
+    _, result = run("--baseline", "baseline")
+    budget = named(result, "budget")
+    assert (budget["verdict"], budget["limit"]) == ("fail", 1.1)
+    assert budget["estimate"] == pytest.approx(published("src/models") / published("baseline"))
+
+
+def test_a_damaged_onnx_file_is_a_reason(fresh, run):
+    Path("src/models/model.onnx").write_bytes(b"no model")
+    code, result = run("--baseline", "baseline")
+    assert code == 1
+    assert "src/models/model.onnx: expected what ONNX Runtime loads" in named(result, "budget")["reason"]
 
 
 def test_the_baseline_itself_passes_however_small_the_test_set_is(fresh, run, write_params):

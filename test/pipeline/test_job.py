@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from job_bench import MASSES, names, put, start, status  # type: ignore[import-not-found]
 
-from src.bucket import Bucket
 from src.jobs.worker import Worker
+from src.s3.bucket import Bucket
 from src.train import job
 
 URL = "s3://team/jobs/a-1.json"

@@ -9,9 +9,9 @@ from threading import Timer
 import pytest
 from job_bench import finish, masses, names, put, start, status  # type: ignore[import-not-found]
 
-from src import entries
+from src.s3 import entries
 
-KILLS, EPOCHS = 10, 60
+KILLS, EPOCHS = 10, 20
 FIT = {"steps_per_execution": 1, "checkpoint_every": {"minutes": 0.001}}
 WATCH = ("--watch", "s3://team/jobs/", "--until-empty", "--lease", "2")
 

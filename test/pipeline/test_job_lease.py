@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from src.bucket import AwayError, Bucket
 from src.jobs import lease as leases
 from src.jobs.lease import CLOCK, LostError
 from src.jobs.status import Status, queue, read
+from src.s3.bucket import AwayError, Bucket
 
 KEY = "jobs/a.lease.json"
 SECONDS = 1.0
@@ -102,7 +102,7 @@ def test_a_renewal_whose_answer_was_lost_is_no_loss(bucket, monkeypatch):
 
 
 def test_a_store_that_is_away_for_longer_than_the_lease_takes_it_from_nobody(own_s3, monkeypatch, capsys):
-    monkeypatch.setattr("src.bucket.ATTEMPTS", 1)
+    monkeypatch.setattr("src.s3.bucket.ATTEMPTS", 1)
     bucket = Bucket("team")
     lease = take(bucket, KEY, "first", SECONDS)
     lease.keep()

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src import watching
 from src.files import read_json
 from src.train import fit, prepare
+from src.training import watching
 
 MONITORS = ["tensorboard", "wandb", "dvclive"]
 MLFLOW = Path(sys.prefix) / "mlflow/bin/mlflow"  # made by `make test-slow`

@@ -185,7 +185,10 @@ def test_verify_finds_nothing_wrong_with_what_was_published(archive):
         ({"model.keras": b"other weights"}, "model.keras was changed"),
         ({"README.md": None}, "README.md is missing"),
         ({"src/tasks/image.py": b"VERSION = 2"}, "src/tasks/image.py was changed"),
-        ({"SHA256SUMS": b"none"}, "expected a SHA-256 and a name in each line"),
+        (
+            {"SHA256SUMS": b"none"},
+            "SHA256SUMS: expected a SHA-256 and a name inside the bundle, found 'none'",
+        ),
     ],
 )
 def test_one_changed_byte_anywhere_is_found(archive, changes, sentence):
@@ -257,6 +260,17 @@ def test_a_damaged_member_a_missing_one_and_a_newer_format_are_one_sentence(arch
     newer = json.dumps({**inference, "format": 2}).encode()
     result = run(archive, "sky.png", "--model", rewrite(archive, {"inference.json": newer}))
     assert "inference.json has format 2, newer than 1" in result.stderr
+
+
+def test_a_keras_model_from_elsewhere_is_tried_in_a_process_of_its_own_first(archive):
+    before = sorted(Path.cwd().iterdir())
+    result = run(archive, "sky.png", "--keras")
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"error: {archive}: model.keras: expected a Keras model that loads in safe mode, found: no whole zip "
+        "archive (File is not a zip file)\n",
+    )
+    assert sorted(Path.cwd().iterdir()) == before
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_command(archive):

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from src import entries, stores
-from src.bucket import Bucket
+from src import stores
 from src.checksums import SUMS
 from src.errors import UserError
 from src.publish import publish
+from src.s3 import entries
+from src.s3.bucket import Bucket
 from src.stores import s3 as store
 
 CREATED = "2026-01-02T03:04:05+00:00"
@@ -136,8 +137,8 @@ def test_of_two_models_under_one_version_at_once_one_wins_and_the_other_is_told(
 DIES = """
 import os, signal, sys
 from pathlib import Path
-from src import entries
-from src.bucket import Bucket
+from src.s3 import entries
+from src.s3.bucket import Bucket
 from src.stores import s3
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 
 from src import engine, prepared
 from src.architectures import transfer
+from src.conversion import convert
 from src.evaluate import export, report, score
-from src.evaluate.export import convert, run
+from src.evaluate.export import run
 from src.files import read_json, sha256
 from src.network import Frame, Input, Output
 from src.train import fit, prepare

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from src import engine
-from src.augmentation import Augmenter
 from src.errors import UserError
 from src.network import Input
+from src.training.augmentation import Augmenter
 
 engine_started = pytest.fixture(scope="module", autouse=True)(lambda: engine.start())
 

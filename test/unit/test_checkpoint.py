@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import checkpoint, engine, params, prepared
+from src import engine, params, prepared
 from src.objectives import classification
 from src.train import compiling, fit
+from src.training import checkpoint
 
 EPOCHS = 4
 STEPS = 5

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import engine
+from src import conversion, engine
 from src.architectures import cnn, rnn
 from src.errors import UserError
 from src.evaluate import export
@@ -112,7 +112,7 @@ def test_padded_series_are_exported_to_onnx(vowels, workspace):
     pad, encoder, _ = vowels
     engine.save(build(encoder, 26, cnn, {**SMALL, "convolutions": 2}), Path("model.keras"))
     model = engine.load(Path("model.keras"))
-    export.convert(model, Path("model.onnx"))
+    conversion.convert(model, Path("model.onnx"))
     expected = model.predict(pad(26), verbose=0)
     assert export.run(Path("model.onnx"), pad(26)) == pytest.approx(expected, abs=1e-5)
 

@@ -9,7 +9,8 @@ import pytest
 
 from src import engine
 from src.architectures import cnn
-from src.evaluate.export import convert, run
+from src.conversion import convert
+from src.evaluate.export import run
 from src.files import sha256
 from src.network import Frame, Input, Output
 from src.tasks import audio, volume

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
-from src.diagnosis import diagnose, kernel_ridge
 from src.pictures import draw_layers, encode_png
+from src.training.diagnosis import diagnose, kernel_ridge
 
 FACTS: dict[str, Any] = {
     "prior": 2.0,

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_digits
 
-from src import checkpoint, engine, params, prepared
+from src import engine, params, prepared
 from src.architectures import cnn, mlp, rnn
 from src.errors import UserError
 from src.network import Frame, Input, Output
 from src.objectives import classification, regression
 from src.prepared import Batches
 from src.train import compiling, doctor, fit
+from src.training import checkpoint
 
 CLASSES = Output(10, "softmax")
 PIXELS = Input((8, 8, 1), "uint8", [{"Rescaling": {"scale": 1 / 16}}])

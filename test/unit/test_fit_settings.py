@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from src import checkpoint, engine, params, prepared
+from src import engine, params, prepared
 from src.errors import UserError
 from src.objectives import classification, multilabel, regression
 from src.train import compiling, fit
+from src.training import checkpoint
 
 
 @pytest.fixture(scope="module", autouse=True)

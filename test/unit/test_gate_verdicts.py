@@ -316,6 +316,27 @@ def test_budget_compares_latencies_by_their_median_ratio(ratio, expected):
     assert answer.lower < answer.estimate < answer.upper
 
 
+@pytest.mark.parametrize(
+    ("sizes", "expected"), [((1_500_000, 1_000_000), "pass"), ((1_500_001, 1_000_000), "fail")]
+)
+def test_budget_compares_what_is_published_with_what_was(sizes, expected):
+    of = evidence(rows(90, 100), rows(90, 100), sizes=sizes)
+    answer = judge("budget", of, latency=None, size=1.5)
+    assert (answer.verdict, answer.limit) == (expected, 1.5)
+    assert "1.5 MB are published, 1.50 times the baseline's 1.0 MB, the limit is 1.5." in answer.reason
+    assert judge("budget", of, latency=None).reason == "No limit is set."
+
+
+@pytest.mark.parametrize("options", [{"latency": None, "size": 1.5}, {"size": 1.5}, {}])
+def test_budget_says_what_it_could_not_compare(options):
+    answer = judge("budget", evidence(rows(90, 100)), megabytes=1.0, **options)
+    assert (answer.verdict, answer.warning) == ("pass", True)
+    wanted = {"size": None, "latency": 2.0} | options
+    said = " and ".join(name for name in ("latency", "size") if wanted[name]).capitalize()
+    assert f"{said}: Nothing was compared" in answer.reason
+    assert judge("budget", evidence(rows(90, 100), broken=True), **options).verdict == "fail"
+
+
 def test_data_finds_a_test_example_that_was_trained_on_whatever_data_json_says():
     of = evidence(rows(90, 100))
     assert judge("data", of).verdict == "pass"
@@ -428,6 +449,8 @@ class Lines:
         ("slices", {"by": "label"}, {"by": "camera"}, "by"),
         ("budget", {"parameters": 1000}, {"parameters": None}, "parameters"),
         ("budget", {"latency": 1.5}, {"latency": 3.0}, "latency"),
+        ("budget", {"size": 1.2}, {"size": 2.0}, "size"),
+        ("budget", {"size": 1.2}, {}, "size"),
         ("data", {}, {"duplicates": 5}, "duplicates"),
         ("looks", {"limit": 10}, {"limit": 1000}, "limit"),
         ("looks", {"method": "adaptive"}, {}, "method"),
@@ -449,6 +472,7 @@ def test_a_loosened_limit_is_named_and_the_target_branchs_is_applied(gate, targe
         ("slices", {"limit": {"default": 0.8, "cat": 0.6}}, {"limit": 0.9}),
         ("slices", {"limit": 0.8}, {"limit": {"default": 0.8, "cat": 0.8}}),
         ("budget", {"parameters": None}, {"parameters": 10}),
+        ("budget", {"size": 1.5}, {"size": 1.1}),
     ],
 )
 def test_a_stricter_limit_of_the_merge_request_holds(gate, target, own):

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from src.bucket import Location
 from src.errors import UserError
 from src.jobs import order, stages
+from src.s3.bucket import Location
 
 PLACE = Location("team", "jobs/a-1.json")
 JOB: dict[str, Any] = {"id": "a-1", "task": "image", "dataset": "s3://team/data/photos.zip"}

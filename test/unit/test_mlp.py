@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
-from src import engine
+from src import conversion, engine
 from src.architectures import mlp
 from src.architectures.mlp import Options
 from src.errors import UserError
@@ -127,7 +127,7 @@ def test_saved_loaded_and_exported_it_predicts_the_same(cancer, workspace, norma
     loaded = engine.load(Path("model.keras"))
     expected = model.predict(inputs, verbose=0)
     assert np.array_equal(expected, loaded.predict(inputs, verbose=0))
-    export.convert(loaded, Path("model.onnx"))
+    conversion.convert(loaded, Path("model.onnx"))
     assert export.run(Path("model.onnx"), inputs) == pytest.approx(expected, abs=1e-5)
 
 

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import checkpoint, engine, params, prepared, watching
+from src import engine, params, prepared
 from src.errors import UserError
 from src.files import write_json
 from src.monitors import dvclive, mlflow, tensorboard, wandb
 from src.objectives import classification, regression
-from src.watching import Monitors, Run, flatten, redact
+from src.training import checkpoint, watching
+from src.training.watching import Monitors, Run, flatten, redact
 
 SECRET = "pa55-of-the-tests"
 RUN = Run(
@@ -218,7 +219,7 @@ def test_weights_and_biases_without_an_answer_does_not_keep_the_process_from_end
 import sys, time
 sys.path.insert(0, {str(root)!r})
 from src.monitors import wandb
-from src.watching import Monitors, Run
+from src.training.watching import Monitors, Run
 with Monitors({{"wandb": wandb.Options()}}, Run("name", {{}}, "", 1), "this") as monitors:
     monitors.epoch([{record(1)!r}])
 """

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src import engine
+from src import conversion, engine
 from src.architectures import rnn
 from src.architectures.rnn import Embedding, Options, read_vectors
 from src.errors import UserError
@@ -162,7 +162,7 @@ def test_the_onnx_file_predicts_as_keras_does_on_sequences_of_any_length(name, w
     model = rnn.build(make(), options)
     draw_weights(model)
     engine.save(model, Path("model.keras"))
-    export.convert(engine.load(Path("model.keras")), Path("model.onnx"))
+    conversion.convert(engine.load(Path("model.keras")), Path("model.onnx"))
     inputs = examples(make(), 40)
     expected = np.asarray(model(inputs))
     assert np.ptp(expected, axis=0).max() > 0.1

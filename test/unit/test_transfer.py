@@ -10,8 +10,9 @@ import pytest
 from src import engine
 from src.architectures import cnn, transfer
 from src.architectures.transfer import Options
+from src.conversion import convert
 from src.errors import UserError
-from src.evaluate.export import convert, run
+from src.evaluate.export import run
 from src.files import sha256
 from src.network import Frame, Input, Layers, Output
 from src.tasks import image
@@ -372,7 +373,7 @@ def test_a_network_without_a_dense_layer_asks_where_to_cut(workspace):
 
     x = keras.Input((28, 28, 1), dtype="uint8")
     y = keras.layers.Conv2D(4, 3, name="last")(keras.layers.Rescaling(1 / 255)(x))
-    keras.Model(x, keras.layers.GlobalAveragePooling2D()(y)).save("headless.keras")
+    engine.save(keras.Model(x, keras.layers.GlobalAveragePooling2D()(y)), Path("headless.keras"))
     with pytest.raises(
         UserError, match=r"^model\.cut: headless\.keras has no dense layer to replace, .*last, "
     ):

@@ -25,11 +25,11 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from src.bucket import Bucket, ChangedError, Object
 from src.checksums import SUMS, check, checksums, written
 from src.errors import UserError
 from src.files import read_json, sha256
-from src.upload import upload_files
+from src.s3.bucket import Bucket, ChangedError, Object
+from src.s3.upload import upload_files
 
 Entry = dict[str, Any]
 

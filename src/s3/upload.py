@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from src.bucket import PART, Bucket
-from src.download import bar, folder_key, together
 from src.errors import UserError
+from src.s3.bucket import PART, Bucket
+from src.s3.download import bar, folder_key, together
 
 
 def upload_all(bucket: Bucket, folder: Path, prefix: str) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from src.bucket import PART, THREADS, Bucket, Object
 from src.errors import UserError
+from src.s3.bucket import PART, THREADS, Bucket, Object
 
 Given = TypeVar("Given")
 Answer = TypeVar("Answer")

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from src import entries
-from src.bucket import Bucket
 from src.errors import UserError
+from src.s3 import entries
+from src.s3.bucket import Bucket
 
 VERSIONS = "versions/"
 FORMAT = 1  # of a version's record

@@ -24,9 +24,10 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 
-from src import checkpoint, command, engine, params, prepared
+from src import command, engine, params, prepared
 from src.files import read_json, write_json
 from src.plugin import pick
+from src.training import checkpoint
 
 if TYPE_CHECKING:
     import keras

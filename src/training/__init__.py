@@ -1,0 +1,1 @@
+"""What a training does beside learning: checkpoints, augmentation, watching, diagnosis."""
