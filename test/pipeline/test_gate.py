@@ -168,6 +168,7 @@ def test_forged_files_change_no_gate_and_fail_by_themselves(fresh, run):
     assert "claim what was not found" in result["sentence"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [

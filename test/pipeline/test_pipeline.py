@@ -17,6 +17,8 @@ from ruamel.yaml import YAML
 
 from src.files import sha256
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = """
 task: image
 architecture: cnn
@@ -204,7 +206,6 @@ def test_sections_that_are_left_out_are_named(repository, changed):
     assert len(output.splitlines()) <= 2
 
 
-@pytest.mark.slow
 def test_training_again_gives_the_same_bytes(repository):
     names = ("model.keras", "history.json", "diagnosis.json")
     files = [repository / "src/models" / name for name in names]

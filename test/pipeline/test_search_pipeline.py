@@ -145,6 +145,7 @@ def test_an_interrupt_ends_the_training_and_says_so(workspace, masses, command):
     assert (MAIN / "0/log.txt").stat().st_size == size
 
 
+@pytest.mark.slow
 def test_trials_that_all_fail_end_the_search_with_their_reason(workspace, masses, fails, monkeypatch):
     masses(workspace, 1, parameters={"fit.optimizer.learning_rte": [0.1, 0.2, 0.3, 0.4]})
     monkeypatch.setattr(sys, "argv", ["search", "--jobs", "2"])

@@ -272,6 +272,7 @@ def train(workspace, digits):
     return run
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same_to_the_byte_with_and_without_a_doctor(train):
     with_doctor = train()
     checkpoint.PATH.unlink()
@@ -279,6 +280,7 @@ def test_a_training_is_the_same_to_the_byte_with_and_without_a_doctor(train):
     assert with_doctor[:2] == without[:2]
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_leaves_the_same_diagnosis(train):
     whole = train()
     checkpoint.PATH.unlink()
@@ -289,6 +291,7 @@ def test_a_training_that_was_killed_leaves_the_same_diagnosis(train):
     assert [record["epoch"] for record in json.loads(whole[2])["records"]] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_warning_is_said_once_when_it_is_first_reached_even_if_the_training_is_killed(train, capsys):
     high = {"optimizer": {"name": "adam", "learning_rate": 1000.0}}
     with pytest.raises(KilledError):
