@@ -33,7 +33,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
         yield temporary
         if path.is_dir():
             os.replace(path, scratch / "old")
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if (scratch / "old").exists():
+                os.replace(scratch / "old", path)
+            raise
     except OSError as error:
         if error.errno in FULL:
             raise UserError(f"{path}: cannot be written: {os.strerror(error.errno)}") from error

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from src import git, lock
-from src.checksums import SUMS, checksums
+from src.checksums import SUMS, check
 from src.errors import UserError
-from src.files import replacing, sha256
+from src.files import replacing
 from src.lock.objects import AbsentError, fetch, md5
+from src.signature import PUBLIC, verify_bundle
 
 PUBLISHED = "PUBLISH_FOLDER"  # the environment's name of the folder store, where `latest` is the last model
 NEEDED = (lock.MODEL, "src/models/inference.json")
@@ -236,9 +237,8 @@ def _published(folder: Path | None) -> Path | None:
     for path in NEEDED:
         if not (given / Path(path).name).is_file():
             raise UserError(f"{given}: has no {Path(path).name}, expected the folder of a published model")
-    sums = checksums(given) if (given / SUMS).exists() else {}
-    for name, expected in sums.items():
-        file = given / name
-        if file.name in {Path(path).name for path in NEEDED + SHOWN} and sha256(file) != expected:
-            raise UserError(f"{file}: found another SHA-256 than {SUMS} names, expected {expected}")
+    if (given / SUMS).exists():
+        check(given)
+    if folder is None and PUBLIC.exists():
+        verify_bundle(given, PUBLIC)
     return given

@@ -71,6 +71,8 @@ class Predictor:
             return str(error)
         except MemoryError:
             return "does not fit into memory"
+        except Exception as error:  # of a decoder: one damaged input must not end the others
+            return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"
 
     def predict(self, raws: Iterable[Any]) -> np.ndarray:
         """Returns the outputs for raw inputs, (examples, units) float32.

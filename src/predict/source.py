@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,8 +41,9 @@ class Source:
             pure = PurePosixPath(name.replace("\\", "/"))
             if pure.is_absolute() or ".." in pure.parts or ":" in name:
                 raise UserError(f"{self.path}: {name!r} points outside the archive; refused")
-            if names.count(name) > 1:
-                raise UserError(f"{self.path}: {name!r} is there twice; refused")
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
+        if twice is not None:
+            raise UserError(f"{self.path}: {twice!r} is there twice; refused")
 
     def names(self) -> list[str]:
         """Returns the names of all files, sorted."""

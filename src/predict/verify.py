@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from src import golden, signature
+from src.checksums import SUMS
 from src.errors import BadExampleError, UserError
 from src.predict.predictor import Predictor
-from src.predict.source import Source
+from src.predict.source import ARCHIVE, Source
 
 
 def verify(source: Source, threads: int = 0, key: Path | None = None) -> str:
@@ -25,6 +26,8 @@ def verify(source: Source, threads: int = 0, key: Path | None = None) -> str:
         UserError: If anything differs.
     """
     signed = _check_signature(source, key)
+    if source.archive is not None and source.sums() is None:
+        raise UserError(f"{source.path}: {SUMS} is missing; expected a whole {ARCHIVE}")
     problems = list(source.differences()) if source.sums() is not None else []
     if problems:
         more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""

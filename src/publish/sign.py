@@ -1,4 +1,4 @@
-"""Signs build/bundle and the sluice.pyz in it, if there is a key; without one it says so, in a line.
+"""Signs build/bundle and the sluice.pyz in it, if there is a key; without one, and no sluice.pub, it says so.
 
 in:   build/bundle/; SLUICE_SIGNING_KEY in the environment, the path of a private key or the key itself, and
       SLUICE_SIGNING_PASSWORD if it has a password; sluice.pub, where there is one
@@ -33,8 +33,11 @@ def main() -> None:
     check(BUNDLE)
     key = find_key(os.environ)
     if key is None:
-        refused = f"; `fetch` refuses it, for there is a {PUBLIC}" if PUBLIC.exists() else ""
-        print(f"{BUNDLE}: not signed: {KEY} is not set{refused}")
+        if PUBLIC.exists():
+            raise UserError(
+                f"{KEY}: is not set, and there is a {PUBLIC}: `fetch` would refuse what is not signed"
+            )
+        print(f"{BUNDLE}: not signed: {KEY} is not set")
         return
     if (BUNDLE / ARCHIVE).exists():
         signature.sign_archive(BUNDLE / ARCHIVE, key)

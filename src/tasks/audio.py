@@ -168,8 +168,10 @@ class Encoder:
         with _open(raw) as file:
             wanted = math.ceil(self.options.seconds * file.samplerate)
             if file.frames > wanted and self.options.keep == "centre":
-                file.seek((file.frames - wanted) // 2)
+                _seek(file, (file.frames - wanted) // 2)
             parts = [block.mean(axis=1) for block in _blocks(file, wanted)]
+            if not parts:
+                raise BadExampleError("damaged audio: no sample can be decoded")
             mono = np.concatenate(parts)
             if file.samplerate != self.options.rate:
                 mono = soxr.resample(mono, file.samplerate, self.options.rate)
@@ -238,6 +240,13 @@ def _open(raw: Any) -> soundfile.SoundFile:
     if not RATES[0] <= file.samplerate <= RATES[1]:
         raise BadExampleError(f"{file.samplerate:,} samples a second, expected {RATES[0]:,} to {RATES[1]:,}")
     return file
+
+
+def _seek(file: soundfile.SoundFile, frame: int) -> None:
+    try:
+        file.seek(frame)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise BadExampleError(f"damaged audio: {getattr(error, 'error_string', error)}") from None
 
 
 def _blocks(file: soundfile.SoundFile, most: float = math.inf) -> Iterator[np.ndarray]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from src.params import Data
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # of Pillow's: one of the others runs Ghostscript
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 COLUMNS = ("image", "img", "path", "file", "file_name", "filename", "file_path", "bytes")
 MOST_PIXELS = (
@@ -132,7 +133,7 @@ def _open(raw: Any) -> Image.Image:
     if not isinstance(raw, bytes) or not raw:
         raise BadExampleError("empty" if raw == b"" else f"expected an image, found {raw!r}")
     try:
-        image = Image.open(io.BytesIO(raw))
+        image = Image.open(io.BytesIO(raw), formats=FORMATS)
         if image.width * image.height > MOST_PIXELS:
             raise BadExampleError(
                 f"{image.width} × {image.height} pixels, expected at most {MOST_PIXELS:,} in all"

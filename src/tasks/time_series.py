@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import re
+import tokenize
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -216,7 +217,7 @@ def _open(raw: Any) -> tuple[np.ndarray, list[str] | None]:
 def _from_npy(raw: bytes) -> np.ndarray:
     try:
         array = np.load(io.BytesIO(raw), allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError) as error:
+    except (ValueError, EOFError, OSError, MemoryError, SyntaxError, tokenize.TokenError) as error:
         raise BadExampleError(f"expected a whole .npy file of numbers, found: {error}") from None
     if array.dtype.kind not in "biuf" or array.ndim not in (1, 2):
         found = f"{' × '.join(map(str, array.shape))} of {array.dtype}"

@@ -16,6 +16,7 @@ from src.predict.source import Source
 from src.tasks import audio, image, tabular, text
 
 pytestmark = pytest.mark.slow
+expect.set_options(timeout=30_000)
 
 KINDS = ["flower", "portrait", "<b>temple</b>", "d", "e", "f", "g"]
 SENTENCES = ["a film that sings", "a film that drags", "what a dull film", "what a bright film"]
@@ -95,7 +96,7 @@ def visit(browser, servers) -> Iterator[Callable[..., Page]]:
             context = browser.new_context(viewport=size, permissions=["microphone"], **options)
             stack.callback(context.close)
             page = context.new_page()
-            page.set_default_timeout(10_000)
+            page.set_default_timeout(60_000)
             page.on("console", lambda message: complaints.append(message.text))
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.on("request", lambda request: asked.add(request.url.split("/")[2]))

@@ -129,8 +129,9 @@ def test_without_a_key_nothing_is_signed_and_a_line_says_so(unsigned, run_comman
     assert before == {path: path.read_bytes() for path in unsigned.rglob("*") if path.is_file()}
     assert "build/bundle: not signed; " in verify(Source(unsigned))
     PUBLIC.write_text("")
-    run_command(sign.main)
-    assert capsys.readouterr().out.endswith("`fetch` refuses it, for there is a sluice.pub\n")
+    code, said = run_command(sign.main)
+    assert code == 1
+    assert "SLUICE_SIGNING_KEY: is not set, and there is a sluice.pub" in said
 
 
 def test_signing_again_replaces_the_signature_and_bundling_again_leaves_none(

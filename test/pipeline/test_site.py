@@ -25,6 +25,7 @@ from src.publish import site
 from src.train import fit, prepare
 
 pytestmark = pytest.mark.slow
+expect.set_options(timeout=30_000)
 
 NOT_WELL = ("error", "warning")
 # JSON goes in and out: Playwright takes long over many small values.

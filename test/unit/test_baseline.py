@@ -361,7 +361,7 @@ def test_the_published_model_is_taken_where_git_has_none(repository, published, 
 
 def test_a_published_folder_without_a_model_or_with_another_one_is_an_error(repository, published, tmp_path):
     (published / "model.keras").write_text("forged")
-    with pytest.raises(UserError, match=r"model\.keras: found another SHA-256"):
+    with pytest.raises(UserError, match=r"model\.keras: was changed since it was bundled"):
         baseline.find(tmp_path / "scratch", published=published)
     (published / "model.keras").unlink()
     with pytest.raises(UserError, match=r"has no model\.keras"):

@@ -167,6 +167,10 @@ BAD = {
     "empty": (b"", "empty"),
     "nothing": (None, "expected an image, found None"),
     "a number": (7, "expected an image, found 7"),
+    "PostScript, a program": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
+        "not an image in a known format",
+    ),
     "a web page": (b"<!DOCTYPE html><title>404</title>", "not an image in a known format"),
     "over 16 bits": (
         stored(Image.fromarray(np.full((4, 4), 1 << 20, np.int32)), "TIFF"),

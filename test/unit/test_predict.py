@@ -17,6 +17,7 @@ from PIL import Image
 
 from src.errors import UserError
 from src.predict import __main__ as command
+from src.predict.inputs import Item
 from src.predict.predictor import Predictor
 from src.predict.source import Source
 from src.tasks import image, tabular, text
@@ -289,6 +290,13 @@ def test_text_that_is_too_long_empty_or_no_text_is_refused(sentences, predict):
     code, answers, error = predict("-", stdin=b"good film\n" + long + b"\nbad film")
     assert (code, len(answers)) == (1, 2)
     assert error == "-:1: a line of more than 1,000,000 bytes\n"
+
+
+def test_whatever_reading_an_input_raises_is_its_reason(images):
+    def read() -> bytes:
+        raise OSError(5, "Input/output error")
+
+    assert Predictor(Source(images)).attempt(Item("x", read)) == "damaged: [Errno 5] Input/output error"
 
 
 def test_bad_rows_are_named_by_their_number(rows, predict):

@@ -127,7 +127,8 @@ async def read(request: Request, guest: Guest, task: ModuleType) -> list[Item]:
         )
     stream = guest.stream(request)
     if media == FORM:
-        items = _limit(await _form(request, stream, guest.room.limits, task), guest.room.limits)
+        form = await _form(request, stream, guest.room.limits, task)
+        items = await asyncio.to_thread(_limit, form, guest.room.limits)
     else:
         content = b"".join([chunk async for chunk in stream])
         work = _json if media == JSON else _body

@@ -2,6 +2,8 @@
 import { find, make } from "./dom.js";
 import { recorder } from "./sound.js";
 
+const OTHER = "\u0000"; // no category
+
 /** Fills the form; `send` takes inputs, each {file, media}, {text} or {row}. */
 export function ask(description, send) {
   const { kind } = description;
@@ -89,6 +91,7 @@ function microphone(take) {
   const time = make("span", { class: "soft", role: "timer" });
   let timer = null;
   button.addEventListener("click", async () => {
+    button.disabled = true; // while the browser asks for permission
     try {
       if (timer === null) {
         await machine.start();
@@ -103,6 +106,7 @@ function microphone(take) {
     } catch (error) {
       time.textContent = `The microphone cannot be used: ${error.message}`;
     }
+    button.disabled = false;
     button.setAttribute("aria-pressed", String(timer !== null));
     button.textContent = timer === null ? "Record" : "Stop and predict";
   });
@@ -160,8 +164,8 @@ function field(column, id) {
   const label = make("label", { for: id }, column.name, hint ? make("span", { class: "soft" }, ` ${hint}`) : null);
   const attributes = { id, "data-column": column.name, autocomplete: "off" };
   if (column.kind === "names") {
-    const options = [make("option", { value: "" }, "–"), ...column.categories.map((name) => make("option", {}, name))];
-    return make("div", {}, label, make("select", attributes, ...options, make("option", { value: "another" }, "another")));
+    const options = [make("option", { value: "" }, "–"), ...column.categories.map((name) => make("option", { value: name }, name))];
+    return make("div", {}, label, make("select", attributes, ...options, make("option", { value: OTHER }, "another")));
   }
   const kind = column.kind === "numbers" ? { type: "number", step: "any", inputmode: "decimal" } : { type: "text", placeholder: "2024-12-31" };
   return make("div", {}, label, make("input", { ...attributes, ...kind }));
@@ -170,8 +174,9 @@ function field(column, id) {
 /** Puts a row into the fields. */
 function fill(row) {
   for (const input of document.querySelectorAll("[data-column]")) {
-    const value = row[input.dataset.column] ?? "";
-    const known = input.tagName !== "SELECT" || [...input.options].some((option) => option.value === String(value));
-    input.value = known ? value : "another";
+    const given = row[input.dataset.column] ?? "";
+    const value = typeof given === "boolean" ? (given ? "True" : "False") : String(given); // as Python writes them
+    const known = input.tagName !== "SELECT" || [...input.options].some((option) => option.value === value);
+    input.value = known ? value : OTHER;
   }
 }
