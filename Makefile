@@ -112,7 +112,7 @@ merge-driver:  ## let git merge two dvc.lock files (once for each clone)
 
 .PHONY: test-slow
 test-slow: $(VENV)/test $(VENV)/mlflow/ready $(VENV)/site/ready  ## the end-to-end tests that take minutes
-	$(PYTEST) -m slow
+	$(PYTEST) --no-loadscope-reorder -m slow  # or the files of few, long tests would come last, on one core
 
 .PHONY: format
 format: $(VENV)/test  ## put the code into its usual form
