@@ -110,9 +110,10 @@ merge-driver:  ## let git merge two dvc.lock files (once for each clone)
 	git config merge.dvc-lock.name "dvc.lock by stage"
 	git config merge.dvc-lock.driver "$(abspath $(VENV))/bin/python -m src.lock merge %O %A %B"
 
+# In the order of their names: those of few, long tests would come last otherwise, on one core.
 .PHONY: test-slow
 test-slow: $(VENV)/test $(VENV)/mlflow/ready $(VENV)/site/ready  ## the end-to-end tests that take minutes
-	$(PYTEST) --no-loadscope-reorder -m slow  # or the files of few, long tests would come last, on one core
+	$(PYTEST) --no-loadscope-reorder -m slow
 
 .PHONY: format
 format: $(VENV)/test  ## put the code into its usual form
