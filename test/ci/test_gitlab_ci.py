@@ -261,18 +261,14 @@ def test_a_better_model_passes(start: Callable[..., Project]) -> None:
     }
 
 
-def test_a_worse_model_is_stopped_before_publish(start: Callable[..., Project]) -> None:
+def test_a_worse_model_that_is_merged_all_the_same_is_not_published(start: Callable[..., Project]) -> None:
     project = start("worse", fit__epochs=1)
-    pipeline = project.merge_request("worse")
-    assert pipeline.jobs == {"check": True, "model": True, "gate": False}, pipeline.log
-    assert pipeline.answers()["no_regression"] == "fail"
-
-    # Merged all the same, it is not published: publish needs the gate.
     project.git("switch", "--quiet", "--create", "careless", "main")
     project.git("merge", "--quiet", "--no-ff", "--no-edit", "worse")
-    merged = project.pipeline("worse-merged", {**BRANCH, **FEW_TESTS, "CI_COMMIT_BRANCH": "main"})
-    assert merged.jobs == {"check": True, "model": True, "gate": False}, merged.log
-    assert not merged.published().exists()
+    pipeline = project.pipeline("worse-merged", {**BRANCH, **FEW_TESTS, "CI_COMMIT_BRANCH": "main"})
+    assert pipeline.jobs == {"check": True, "model": True, "gate": False}, pipeline.log
+    assert pipeline.answers()["no_regression"] == "fail"
+    assert not pipeline.published().exists()
 
 
 def test_a_merge_request_cannot_lower_its_own_limit(start: Callable[..., Project]) -> None:
@@ -281,19 +277,17 @@ def test_a_merge_request_cannot_lower_its_own_limit(start: Callable[..., Project
     assert [entry["key"] for entry in pipeline.verdict["limits"]["loosened"]] == ["gates.minimum.limit"]
 
 
-@pytest.mark.parametrize(("model", "epochs"), [("worse", 1), ("better", 10)])
-def test_forged_results_do_not_pass(start: Callable[..., Project], model: str, epochs: int) -> None:
-    project = start(f"forged-{model}", fit__epochs=epochs)
+def test_forged_results_of_a_worse_model_do_not_pass(start: Callable[..., Project]) -> None:
+    project = start("forged", fit__epochs=1)
     for name in ("metrics.json", "inference.json"):
         path = project.folder / "src/models" / name
         path.write_text(re.sub(r'"accuracy": [0-9.]+', '"accuracy": 0.99', path.read_text(), count=1))
     project.dvc("commit", "--force", "--quiet")  # dvc.lock vouches for the forged files
     project.commit("Better than ever")
-    pipeline = project.merge_request(f"forged-{model}")
+    pipeline = project.merge_request("forged")
     assert pipeline.jobs == {"check": True, "model": True, "gate": False}, pipeline.log
     assert pipeline.verdict["contradictions"][0].startswith("src/models/metrics.json claims accuracy 0.99")
-    # The gate measured the model itself: a good one fails for what it claims alone.
-    assert pipeline.answers()["no_regression"] == ("fail" if model == "worse" else "pass")
+    assert pipeline.answers()["no_regression"] == "fail"  # the gate measured the model itself
 
 
 def test_a_small_test_set_is_not_enough(project: Project, start: Callable[..., Project]) -> None:
