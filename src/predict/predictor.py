@@ -151,7 +151,7 @@ def describe(source: Source) -> dict[str, Any]:
             f"{source.path}: inference.json has format {found}, newer than {FORMAT}, the newest that this "
             "version reads; use a newer version"
         )
-    for key in ("task_type", "classes", "encoder", "input", "output"):
+    for key in ("task_type", "classes", "encoder", "input", "output", "data", "architecture", "parameters"):
         if key not in inference:
             raise UserError(f"{source.path}: inference.json: {key} is missing; `dvc repro` writes it anew")
     return inference

@@ -59,7 +59,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, there = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(there[:2], family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last of a name that is none, such as `..`
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise UserError(f"{host}:{port} is in use; --port takes another") from None
         reason = error.strerror if isinstance(error, OSError) else str(error)
