@@ -112,7 +112,7 @@ merge-driver:  ## let git merge two dvc.lock files (once for each clone)
 
 # In the order of their names: those of few, long tests would come last otherwise, on one core.
 .PHONY: test-slow
-test-slow: $(VENV)/test $(VENV)/mlflow/ready $(VENV)/site/ready  ## the end-to-end tests that take minutes
+test-slow: $(VENV)/test $(VENV)/mlflow/ready $(VENV)/site/ready  ## the end-to-end tests that take minutes; they need Chromium
 	$(PYTEST) --no-loadscope-reorder -m slow
 
 .PHONY: format

@@ -28,17 +28,8 @@ NOT_INSIDE = (ARCHIVE, SIGNATURE)  # the signature of the bundle is no signature
 ROOT = Path(__file__).parents[2]
 PREDICT = "src.predict"
 DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can hold
-TEXT = (
-    ".py",
-    ".json",
-    ".md",
-    ".html",
-    ".css",
-    ".js",
-    ".csv",
-    ".yaml",
-    "SHA256SUMS",
-)  # weights and pictures hardly shrink
+# What is packed: weights and pictures hardly shrink.
+TEXT = (".py", ".json", ".md", ".html", ".css", ".js", ".csv", ".yaml", "SHA256SUMS")
 MAIN = '''\
 """Predicts with the model in this archive: python sluice.pyz --help."""
 

@@ -2,13 +2,13 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browser_bench import chromium  # type: ignore[import-not-found]
+from playwright.sync_api import Browser, Page, expect
 from test_serve_process import serving  # type: ignore[import-not-found]
 
 from src.predict.predictor import Predictor
@@ -21,26 +21,16 @@ expect.set_options(timeout=30_000)
 KINDS = ["flower", "portrait", "<b>temple</b>", "d", "e", "f", "g"]
 SENTENCES = ["a film that sings", "a film that drags", "what a dull film", "what a bright film"]
 ROWS = [{"age": age, "town": town} for age, town in ((20, "Bonn"), (30, "Köln"), (40, "Bonn"), (50, "Köln"))]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+MICROPHONE = (
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
-]
+)  # a tone, unasked
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.fail("chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium(*MICROPHONE) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

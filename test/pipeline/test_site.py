@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from browser_bench import chromium, serving  # type: ignore[import-not-found]
 from playwright.sync_api import Browser, Page, expect
 from ruamel.yaml import YAML
-from site_bench import chromium, serving  # type: ignore[import-not-found]
 
 from src import golden, params
 from src.dataset import content

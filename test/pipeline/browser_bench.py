@@ -1,4 +1,4 @@
-"""Chromium, and a folder served as GitLab Pages does, for the tests of the site."""
+"""Chromium, and a folder served as GitLab Pages does, for the tests of pages."""
 
 import functools
 import http.server
@@ -16,11 +16,12 @@ FLAGS += ["--disable-component-update", "--disable-sync"]
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*flags: str) -> Iterator[Browser]:
+    """Starts Chromium without a window, and without asking any other host."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     assert path, "these tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
         yield browser
         browser.close()
 
